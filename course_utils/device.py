@@ -1,0 +1,53 @@
+"""Which device to compute on, and how to make random numbers repeatable."""
+
+import os
+import random
+
+import numpy as np
+import torch
+
+
+def get_device() -> torch.device:
+    """Return the device to compute on: CUDA if there is one, else Apple's MPS, else the CPU.
+
+    The environment variable `COURSE_DEVICE` overrides the choice: `cpu`, `cuda`, `cuda:1`, `mps`.
+
+    Raises:
+        ValueError: `COURSE_DEVICE` is not the name of a device this course runs on.
+        RuntimeError: `COURSE_DEVICE` names a device that this machine or this PyTorch lacks.
+    """
+    name = os.environ.get("COURSE_DEVICE", "").strip()
+    if not name:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+    kind, _, index = name.partition(":")
+    if kind not in {"cpu", "cuda", "mps"} or (":" in name and not index.isdecimal()):
+        raise ValueError(
+            f"COURSE_DEVICE={name!r} is not a device: use cpu, cuda, cuda:1 or mps, "
+            "or unset the variable to let the course choose."
+        )
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if int(index or 0) >= available:
+        raise RuntimeError(
+            f"COURSE_DEVICE={name!r} asks for a device that PyTorch does not see here: it finds "
+            f"{available} of kind {kind!r}. Unset COURSE_DEVICE, or set COURSE_DEVICE=cpu."
+        )
+    return torch.device(name)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch (the CPU and every GPU).
+
+    Args:
+        seed: an integer from 0 to 2**32 - 1, the range that NumPy accepts.
+
+    Raises:
+        ValueError: `seed` is outside that range.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed} is out of range: choose an integer from 0 to 2**32 - 1.")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
