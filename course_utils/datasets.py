@@ -44,5 +44,7 @@ def _verified(name: str) -> Path:
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != SHA256[name]:
-        raise RuntimeError(f"{path} has changed: sha256 {digest[:12]}…, expected {SHA256[name][:12]}…. {restore}")
+        raise RuntimeError(
+            f"{path} has changed: sha256 {digest[:12]}…, expected {SHA256[name][:12]}…. {restore}"
+        )
     return path

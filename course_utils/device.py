@@ -28,7 +28,9 @@ def get_device() -> torch.device:
             f"COURSE_DEVICE={name!r} is not a device: use cpu, cuda, cuda:1 or mps, "
             "or unset the variable to let the course choose."
         )
-    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    available = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[
+        kind
+    ]
     if int(index or 0) >= available:
         raise RuntimeError(
             f"COURSE_DEVICE={name!r} asks for a device that PyTorch does not see here: it finds "

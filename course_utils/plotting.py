@@ -47,7 +47,9 @@ def show(fig: Figure, alt: str) -> None:
         raise ValueError("alt is empty: say in words what the figure shows.")
     for ax in fig.axes:
         if ax.axison and not (ax.get_xlabel() and ax.get_ylabel()):
-            raise ValueError("a plot lacks an axis label: set xlabel and ylabel, with units, or ax.axis('off').")
+            raise ValueError(
+                "a plot lacks an axis label: set xlabel and ylabel, with units, or ax.axis('off')."
+            )
     png = io.BytesIO()
     fig.savefig(png, format="png", metadata={"Software": None})
     plt.close(fig)
@@ -101,7 +103,9 @@ def _checked_images(images: torch.Tensor):
     if not (len(shape) == 3 or (len(shape) == 4 and shape[1] in (1, 3))) or 0 in shape:
         hint = " Channels come first: use images.permute(0, 3, 1, 2)." if shape[3:] in ((1,), (3,)) else ""
         hint = " For one image, add the batch dimension: image.unsqueeze(0)." if len(shape) == 2 else hint
-        raise ValueError(f"images have shape {shape}: expected (N, H, W), (N, 1, H, W) or (N, 3, H, W).{hint}")
+        raise ValueError(
+            f"images have shape {shape}: expected (N, H, W), (N, 1, H, W) or (N, 3, H, W).{hint}"
+        )
     if not torch.isfinite(images).all():
         raise ValueError("images hold NaN or infinity: look for a division by zero before the plot.")
     images = images.detach().cpu()
@@ -109,7 +113,9 @@ def _checked_images(images: torch.Tensor):
         return images.reshape(shape[0], *shape[-2:]).numpy()
     if images.is_floating_point() and (images.min() < 0 or images.max() > 1):
         low, high = images.min().item(), images.max().item()
-        raise ValueError(f"colours reach from {low:.3g} to {high:.3g}: bring floats to 0 to 1 (undo the normalisation).")
+        raise ValueError(
+            f"colours reach from {low:.3g} to {high:.3g}: bring floats to 0 to 1 (undo the normalisation)."
+        )
     return images.permute(0, 2, 3, 1).float().div(255 if images.dtype == torch.uint8 else 1).numpy()
 
 
@@ -118,80 +124,95 @@ def show_grids(
     *,
     title: str,
     alt: str,
-    colors: Mapping[str, str | torch.Tensor] | None = None,
-    faded: Mapping[str, torch.Tensor] | None = None,
+    groups: Mapping[str, int | torch.Tensor] | None = None,
+    pale: Mapping[str, torch.Tensor] | None = None,
     between: Sequence[str] = (),
-    numbers: bool = True,
 ) -> None:
-    """Draw tensors side by side as grids of numbers, each under its name and shape.
+    """Draw tensors side by side as grids of numbers, each under its name and over its shape.
 
     Args:
-        tensors: name → tensor of up to three dimensions; the slices of a third stand side by side.
+        tensors: name → tensor of one to three dimensions; the slices of a third stand side by side.
         title, alt: the finding, and the figure in words.
-        colors: name → one colour for all its cells, or an integer tensor of its shape that numbers
-            the cells' groups. Without it, the larger a number, the darker its cell.
-        faded: name → mask of the cells to draw pale, as not really there.
+        groups: name → the place in `COLORS` of each cell's colour: one integer for all cells, or an
+            integer tensor that broadcasts to the shape, where -1 leaves a cell blank. For names
+            without an entry, the larger a number, the darker its cell.
+        pale: name → bool tensor of the shape, True for cells to draw pale, as not really there.
         between: the signs between the grids, such as `["+", "="]`.
-        numbers: write the values into the cells.
 
     Raises:
-        ValueError: a tensor has more than three dimensions or no elements.
+        ValueError: a tensor has no dimensions, more than three, or no elements.
     """
     fig, ax = plt.subplots()
-    x, tallest = 0.0, 1
-    for i, (name, tensor) in enumerate(tensors.items()):
-        if tensor.dim() > 3 or tensor.numel() == 0:
+    x, tallest, signs = 0.0, 0, iter(between)
+    for name, tensor in tensors.items():
+        if not 1 <= tensor.dim() <= 3 or tensor.numel() == 0:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}: a grid shows one to three dimensions.")
-        if i and between:
-            ax.text(x + 0.6, 0, between[i - 1], ha="center", va="center", fontsize=16)
-        x += (1.2 if between else 0.9) if i else 0
+        if x:
+            ax.text(x + 0.6, 0, next(signs, ""), ha="center", va="center", fontsize=16)
+            x += 1.2
         left = x
-        cells = _cell_colors(tensor, (colors or {}).get(name))
-        pale = (faded or {}).get(name, torch.zeros_like(tensor, dtype=torch.bool))
-        for values, fills, fades in zip(*map(_slices, (tensor, cells, pale)), strict=True):
-            rows, columns = values.shape
-            _draw_cells(ax, x, rows / 2, values, fills, fades, numbers)
-            x, tallest = x + columns + 0.4, max(tallest, rows)
+        cells = _as_tables(tensor)
+        colors = _as_tables(_colors(tensor, (groups or {}).get(name)), trailing=1)
+        fades = _as_tables((pale or {}).get(name, torch.zeros(tensor.shape, dtype=torch.bool)))
+        for table, color, fade in zip(cells, colors, fades, strict=True):
+            _draw_cells(ax, x, len(table) / 2, table, color, fade)
+            x += table.shape[1] + 0.4
         x -= 0.4
-        ax.text((left + x) / 2, rows / 2 + 0.25, name, ha="center", va="bottom", family="monospace")
-        ax.text((left + x) / 2, -rows / 2 - 0.25, f"{tuple(tensor.shape)}", ha="center", va="top", color="dimgray")
-    _fit(fig, ax, x, (-tallest / 2 - 1, tallest / 2 + 1), title)
+        edge = cells.shape[1] / 2 + 0.25
+        ax.text((left + x) / 2, edge, name, ha="center", va="bottom", family="monospace")
+        ax.text((left + x) / 2, -edge, f"{tuple(tensor.shape)}", ha="center", va="top", color="dimgray")
+        tallest = max(tallest, cells.shape[1])
+    _fit(fig, ax, (0, x), (-tallest / 2 - 0.9, tallest / 2 + 0.9), title)
     show(fig, alt)
 
 
-def show_broadcast(a: torch.Tensor, b: torch.Tensor, *, sign: str, result: torch.Tensor, title: str, alt: str) -> None:
-    """Draw `a sign b = result` with the cells that broadcasting only imagines drawn pale.
+def show_broadcast(
+    a: torch.Tensor, b: torch.Tensor, *, sign: str, result: torch.Tensor, title: str, alt: str
+) -> None:
+    """Draw `a sign b = result`; the cells that broadcasting only imagines are pale.
 
     Args:
-        a, b: tensors of up to two dimensions whose shapes can be broadcast together.
+        a, b: tensors of one or two dimensions whose shapes can be broadcast together.
         sign: the sign between them.
         result: what the operation gave.
         title, alt: the finding, and the figure in words.
     """
-    wide = torch.broadcast_tensors(a, b)
-    real = []
-    for small, large in zip((a, b), wide, strict=True):
-        first = torch.zeros(large.shape, dtype=torch.bool)
-        padded = (1,) * (large.dim() - small.dim()) + tuple(small.shape)
-        first[tuple(slice(0, n) for n in padded)] = True
-        real.append(first)
-    names = [f"{tuple(t.shape)} → {tuple(w.shape)}" for t, w in zip((a, b), wide, strict=True)]
-    names = [names[0], names[1] + " " * (names[0] == names[1]), "result"]
-    show_grids(
-        dict(zip(names, (*wide, result), strict=True)),
-        colors=dict(zip(names, (SKY, ORANGE, GREEN), strict=True)),
-        faded={names[0]: ~real[0], names[1]: ~real[1]},
-        between=[sign, "="],
-        title=title,
-        alt=alt,
-    )
+    tensors, imagined = {}, {}
+    for name, small, wide in zip("ab", (a, b), torch.broadcast_tensors(a, b), strict=True):
+        name = f"{name} {tuple(small.shape)} → {tuple(wide.shape)}"
+        padded = (1,) * (wide.dim() - small.dim()) + tuple(small.shape)
+        imagined[name] = torch.ones(wide.shape, dtype=torch.bool)
+        imagined[name][tuple(slice(n) for n in padded)] = False
+        tensors[name] = wide
+    tensors["result"] = result
+    groups = dict(zip(tensors, (COLORS.index(SKY), COLORS.index(ORANGE), COLORS.index(GREEN)), strict=True))
+    show_grids(tensors, groups=groups, pale=imagined, between=[sign, "="], title=title, alt=alt)
+
+
+def show_reductions(x: torch.Tensor, *, title: str, alt: str) -> None:
+    """Draw a tensor once for each dimension; the cells that `sum(dim=...)` adds together share a colour.
+
+    Args:
+        x: one to three dimensions; no reduction may leave more than `len(COLORS)` numbers.
+        title, alt: the finding, and the figure in words.
+
+    Raises:
+        ValueError: `x` is too large for the colours.
+    """
+    groups = {}
+    for dim, size in enumerate(x.shape):
+        left = x.numel() // size
+        if left > len(COLORS):
+            raise ValueError(f"sum(dim={dim}) leaves {left} numbers, but there are {len(COLORS)} colours.")
+        groups[f"sum(dim={dim})"] = torch.arange(left).reshape((*x.shape[:dim], 1, *x.shape[dim + 1 :]))
+    show_grids(dict.fromkeys(groups, x), groups=groups, title=title, alt=alt)
 
 
 def show_storage(views: Mapping[str, torch.Tensor], *, title: str, alt: str) -> None:
     """Draw the memory that some views share, and each view with its cells in their memory's colours.
 
     Args:
-        views: name → tensor of one or two dimensions; all share one storage.
+        views: name → tensor of one or two dimensions; all share one storage and dtype.
         title, alt: the finding, and the figure in words.
 
     Raises:
@@ -199,85 +220,81 @@ def show_storage(views: Mapping[str, torch.Tensor], *, title: str, alt: str) -> 
     """
     if len({tensor.untyped_storage().data_ptr() for tensor in views.values()}) != 1:
         raise ValueError("these tensors do not share one storage: show_storage draws views of one tensor.")
-    base = next(iter(views.values()))
-    size = base.untyped_storage().nbytes() // base.element_size()
-    memory = torch.as_strided(base, (1, size), (size, 1), 0)
-    shades = plt.get_cmap("viridis")
+    first = next(iter(views.values()))
+    size = first.untyped_storage().nbytes() // first.element_size()
+    positions = torch.arange(size)
+    shades = torch.tensor(plt.get_cmap("viridis")((0.25 + 0.75 * positions / max(size - 1, 1)).numpy()))[
+        :, :3
+    ]
+
     fig, ax = plt.subplots()
-    places = torch.arange(size).reshape(1, size)
-    paint = lambda place: [[shades(0.25 + 0.75 * p / max(size - 1, 1)) for p in row] for row in place.tolist()]  # noqa: E731
-    none = torch.zeros_like(memory, dtype=torch.bool)
-    x, tallest = 0.0, max(1 if t.dim() < 2 else len(t) for t in views.values())
+    x, tallest = 0.0, 0
     for name, tensor in views.items():
         table = torch.atleast_2d(tensor)
-        strides = (0, *tensor.stride())[-2:]
-        rows, columns = (torch.arange(n) for n in table.shape)
-        place = tensor.storage_offset() + rows[:, None] * strides[0] + columns * strides[1]
-        _draw_cells(ax, x, 0, table, paint(place), torch.zeros_like(table, dtype=torch.bool), True)
+        places = torch.atleast_2d(
+            positions.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        )
+        _draw_cells(ax, x, 0, table, shades[places])
         middle = x + table.shape[1] / 2
         ax.text(middle, 0.2, name, ha="center", va="bottom", family="monospace")
-        label = f"shape {tuple(tensor.shape)}\nstride {tensor.stride()}\noffset {tensor.storage_offset()}"
-        ax.text(middle, -len(table) - 0.2, label, ha="center", va="top", color="dimgray", fontsize=9)
+        rule = f"shape {tuple(tensor.shape)}\nstride {tensor.stride()}\noffset {tensor.storage_offset()}"
+        ax.text(middle, -len(table) - 0.2, rule, ha="center", va="top", color="dimgray", fontsize=9)
         x += max(table.shape[1], 3) + 1.2
+        tallest = max(tallest, len(table))
     x -= 1.2
     left = (x - size) / 2
-    _draw_cells(ax, left, 3.2, memory, paint(places), none, True)
-    for i in range(size):
-        ax.text(left + i + 0.5, 1.9, str(i), ha="center", va="center", color="dimgray", fontsize=8)
+    _draw_cells(ax, left, 3.2, first.as_strided((1, size), (size, 1), 0), shades[None])
     ax.text(left - 0.2, 2.7, "memory", ha="right", va="center", family="monospace")
     ax.text(left - 0.2, 1.9, "position", ha="right", va="center", color="dimgray", fontsize=8)
-    _fit(fig, ax, max(x, left + size), (-tallest - 2.3, 3.6), title, start=min(0, left - 2.6))
+    for i in range(size):
+        ax.text(left + i + 0.5, 1.9, str(i), ha="center", va="center", color="dimgray", fontsize=8)
+    _fit(fig, ax, (min(0, left - 2.6), max(x, left + size)), (-tallest - 2.1, 3.4), title)
     show(fig, alt)
 
 
-def _slices(tensor: torch.Tensor | list) -> list:
-    """Cut a tensor of one to three dimensions into the two-dimensional grids that are drawn."""
-    tensor = torch.atleast_2d(tensor)
-    return list(tensor) if tensor.dim() == 3 else [tensor]
+def _as_tables(tensor: torch.Tensor, trailing: int = 0) -> torch.Tensor:
+    """Give a tensor leading dimensions of size 1 until it has three, not counting `trailing` last ones."""
+    return tensor.reshape((1,) * (3 + trailing - tensor.dim()) + tuple(tensor.shape))
 
 
-def _cell_colors(tensor: torch.Tensor, choice: str | torch.Tensor | None) -> torch.Tensor:
-    """Return a code for each cell's colour: `>= 0` an entry of COLORS, `-1 - v` the grey v in [0, 1]."""
-    if isinstance(choice, str):
-        return torch.full(tensor.shape, float(COLORS.index(choice)))
-    if choice is not None:
-        return choice.reshape(tensor.shape).double() % len(COLORS)
-    values = tensor.detach().double()
-    span = (values.max() - values.min()).item() or 1.0
-    return -1 - (values - values.min()) / span
+def _colors(tensor: torch.Tensor, group: int | torch.Tensor | None) -> torch.Tensor:
+    """Return each cell's colour, shape (*tensor.shape, 3): by group, or darker the larger the number."""
+    if group is None:
+        values = tensor.detach().cpu().double()
+        span = (values.max() - values.min()).item() or 1.0
+        return (0.97 - 0.85 * (values - values.min()) / span).unsqueeze(-1).expand(*tensor.shape, 3)
+    palette = torch.tensor([to_rgb(color) for color in (*COLORS, "whitesmoke")])  # -1 is the last
+    return palette[torch.as_tensor(group).expand(tensor.shape)]
 
 
-def _draw_cells(ax: Axes, x: float, y: float, values: torch.Tensor, fills, pale: torch.Tensor, numbers: bool) -> None:
-    """Draw a grid of unit cells whose upper left corner is (x, y)."""
-    fills = fills.tolist() if isinstance(fills, torch.Tensor) else fills
+def _draw_cells(
+    ax: Axes, x: float, y: float, values: torch.Tensor, colors: torch.Tensor, pale: torch.Tensor | None = None
+) -> None:
+    """Draw a table of unit cells, (H, W) with colours (H, W, 3), whose upper left corner is (x, y)."""
+    fades = torch.zeros(values.shape, dtype=torch.bool) if pale is None else pale
     for i, row in enumerate(values.tolist()):
         for j, value in enumerate(row):
-            color = _rgb(fills[i][j])
-            if pale[i, j]:
-                color = tuple(0.8 + 0.2 * c for c in color)
-            edge = "lightgray" if pale[i, j] else "white"
-            ax.add_patch(Rectangle((x + j, y - i - 1), 1, 1, facecolor=color, edgecolor=edge, linewidth=1))
-            if numbers:
-                dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] < 0.5
-                ink = "gray" if pale[i, j] else "white" if dark else "black"
-                text = f"{value:.3g}" if isinstance(value, float) else str(value)
-                ax.text(x + j + 0.5, y - i - 0.5, text, ha="center", va="center", color=ink, fontsize=9)
+            color, fade = colors[i, j].tolist(), bool(fades[i, j])
+            dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] < 0.5
+            color, ink = (
+                ([0.8 + 0.2 * c for c in color], "gray") if fade else (color, "white" if dark else "black")
+            )
+            frame = Rectangle(
+                (x + j, y - i - 1), 1, 1, facecolor=color, edgecolor="lightgray" if fade else "white"
+            )
+            ax.add_patch(frame)
+            text = f"{value:.3g}" if isinstance(value, float) else str(value)
+            ax.text(x + j + 0.5, y - i - 0.5, text, ha="center", va="center", color=ink, fontsize=9)
 
 
-def _rgb(fill) -> tuple[float, float, float]:
-    if isinstance(fill, tuple):
-        return fill[:3]
-    if fill >= 0:
-        return to_rgb(COLORS[int(fill)])
-    return (0.97 - 0.85 * (-1 - fill),) * 3
-
-
-def _fit(fig: Figure, ax: Axes, right: float, heights: tuple[float, float], title: str, start: float = 0.0) -> None:
-    """Size the figure so that a cell is the same square everywhere, as far as the width allows."""
-    low, high = heights
-    cell = min(8 / (right - start + 0.4), 0.5)
+def _fit(
+    fig: Figure, ax: Axes, widths: tuple[float, float], heights: tuple[float, float], title: str
+) -> None:
+    """Size the figure so that every cell is a square of the same size, as far as the width allows."""
+    (left, right), (low, high) = widths, heights
+    cell = min(8 / (right - left + 0.4), 0.5)  # inches
     fig.set_size_inches(8, (high - low) * cell + 0.4)
-    spare = (8 / cell - (right - start)) / 2
-    ax.set(xlim=(start - spare, right + spare), ylim=(low, high), aspect="equal")
+    spare = (8 / cell - (right - left)) / 2
+    ax.set(xlim=(left - spare, right + spare), ylim=(low, high), aspect="equal")
     ax.axis("off")
     fig.suptitle(title)

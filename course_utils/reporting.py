@@ -26,7 +26,9 @@ def approx(value: float, low: float, high: float, fmt: str = "{:.3g}") -> str:
     value = float(value)
     text = fmt.format(value)
     if math.isnan(value) or not low <= value <= high:
-        raise AssertionError(f"{text} is outside its range: expected {fmt.format(low)} to {fmt.format(high)}.")
+        raise AssertionError(
+            f"{text} is outside its range: expected {fmt.format(low)} to {fmt.format(high)}."
+        )
     return f"≈ {text}"
 
 

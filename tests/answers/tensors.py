@@ -1,0 +1,304 @@
+"""Answers to the exercises of chapter 01: wrong ones with a phrase that the verdict must hold, and right ones.
+
+Each is what a learner might well write. The right ones differ from the solution in the notebook.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def zero_rows_in_place(images):
+    images[:, [0, -1]] = 0
+    images[:, :, [0, -1]] = 0
+    return images
+
+
+def zero_only_rows(images):
+    images = images.clone()
+    images[:, 0] = images[:, -1] = 0
+    return images
+
+
+def zero_pictures(images):
+    images = images.clone()
+    images[0] = images[-1] = 0
+    return images
+
+
+def inside_only(images):
+    return images[:, 1:-1, 1:-1]
+
+
+def zero_top_left(images):
+    images = images.clone()
+    images[:, 0] = 0
+    images[:, :, 0] = 0
+    return images
+
+
+def copy_the_inside(images):
+    result = torch.zeros_like(images)
+    result[:, 1:-1, 1:-1] = images[:, 1:-1, 1:-1]
+    return result
+
+
+def pad_the_inside(images):
+    return F.pad(images[:, 1:-1, 1:-1], (1, 1, 1, 1))
+
+
+def mask_the_border(images):
+    inside = torch.zeros(images.shape[1:], dtype=torch.bool)
+    inside[1:-1, 1:-1] = True
+    return images * inside
+
+
+def joined_by_loop(images):
+    rows = []
+    for r in range(images.shape[1]):
+        rows.append(torch.cat([image[r] for image in images]))
+    return torch.stack(rows)
+
+
+def masks_by_loop(id_map, ids):
+    return torch.stack([id_map == number for number in ids])
+
+
+def distances_by_loop(a, b):
+    return torch.stack([torch.stack([((x - y) ** 2).sum() for y in b]) for x in a])
+
+
+def expanded_square(a, b):
+    return a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T
+
+
+def softmax_without_maximum(x, dim):
+    return x.exp() / x.exp().sum(dim, keepdim=True)
+
+
+def softmax_global_maximum_last_dim(x, dim):
+    e = (x - x.max()).exp()
+    return e / e.sum(-1, keepdim=True)
+
+
+def softmax_without_keepdim(x, dim):
+    e = (x - x.amax(dim, keepdim=True)).exp()
+    return e / e.sum(dim)
+
+
+def softmax_by_maximum_with_indices(x, dim):
+    e = torch.exp(x - x.max(dim, keepdim=True)[0])
+    return e.div(e.sum(dim=dim, keepdim=True))
+
+
+def accuracy_by_loop(logits, labels):
+    right = 0
+    for row, label in zip(logits, labels, strict=True):
+        right += int(row.argmax()) == int(label)
+    return torch.tensor(right / len(labels))
+
+
+def cross_entropy_by_loop(logits, targets):
+    total = 0.0
+    for row, target in zip(logits, targets, strict=True):
+        total = total - row.log_softmax(0)[target]
+    return total / len(targets)
+
+
+def one_hot_cross_entropy(logits, targets):
+    return -(logits.log_softmax(1) * F.one_hot(targets, logits.shape[1])).sum() / len(logits)
+
+
+def nearest_by_loop(images, means):
+    return torch.tensor([min(range(len(means)), key=lambda c: (x - means[c]).square().sum()) for x in images])
+
+
+WRONG = {
+    "invert": [
+        (lambda image: -image, "wraps around"),
+        (lambda image: image - 16, "write 16 - image"),
+        (lambda image: 255 - image, "not to 255"),
+        (lambda image: 1 - image, "not from 0 to 1"),
+        (lambda image: image.max() - image, "need not be 16"),
+        (lambda image: 16 - image.float(), "dtype is torch.float32, not torch.uint8"),
+        (lambda image: image.flip(0), "values are off"),
+    ],
+    "to_unit": [
+        (lambda images: images / images.max(), "pale pictures darker"),
+        (lambda images: images / 255, "full ink is 16"),
+        (lambda images: images // 16, "dtype is torch.uint8, not torch.float32"),
+        (lambda images: (images // 16).float(), "throws the fraction away"),
+        (lambda images: images.double() / 16, "dtype is torch.float64"),
+        (lambda images: images.div_(16), "error     RuntimeError"),
+    ],
+    "blank_border": [
+        (zero_rows_in_place, "changes its argument `images` in place"),
+        (zero_only_rows, "columns are not"),
+        (zero_pictures, "whole pictures are blank"),
+        (inside_only, "its shape is"),
+        (zero_top_left, "only the top and the left"),
+        (lambda images: images - copy_the_inside(images), "the other way round"),
+        (lambda images: copy_the_inside(images).float(), "dtype is torch.float32"),
+    ],
+    "share_and_copy": [
+        (lambda array: (torch.tensor(array), torch.tensor(array)), "neither shares"),
+        (lambda array: (torch.from_numpy(array), torch.from_numpy(array)), "both share"),
+        (lambda array: (torch.tensor(array), torch.from_numpy(array)), "wrong order"),
+        (lambda array: torch.from_numpy(array), "it returns a tensor, not a tuple"),
+        (lambda array: (torch.from_numpy(array).float(), torch.tensor(array).float()), "dtype"),
+        (lambda array: (array, array.copy()), "NumPy array, not a tensor"),
+        (lambda array: (torch.as_tensor(array), torch.from_numpy(array).view(array.shape)), "both share"),
+    ],
+    "side_by_side": [
+        (lambda images: images.reshape(images.shape[1], -1), "scrambled"),
+        (lambda images: images.reshape(-1, images.shape[2]), "below each other"),
+        (lambda images: images.permute(1, 2, 0).reshape(images.shape[1], -1), "interleaved"),
+        (lambda images: images.permute(2, 0, 1).reshape(images.shape[2], -1), "exchanged"),
+        (lambda images: images.permute(1, 0, 2), "its shape is"),
+        (
+            lambda images: images.permute(1, 0, 2).view(images.shape[1], -1),
+            "error     RuntimeError: view size",
+        ),
+        (lambda images: torch.cat(list(images)), "below each other"),
+    ],
+    "to_nchw": [
+        (lambda photos: torch.stack(photos), "channels still come last"),
+        (lambda photos: torch.cat(photos), "stack makes the new batch dimension"),
+        (lambda photos: torch.stack(photos).reshape(len(photos), 3, *photos[0].shape[:2]), "scrambled"),
+        (lambda photos: torch.stack(photos).transpose(1, 3), "height and width are exchanged"),
+        (lambda photos: torch.stack(photos, dim=1).permute(0, 3, 1, 2), "its shape is"),
+        (lambda photos: [photo.permute(2, 0, 1) for photo in photos], "it returns a list, not a tensor"),
+        (lambda photos: torch.tensor(photos), "error     ValueError"),
+    ],
+    "accuracy": [
+        (lambda logits, labels: (logits.argmax(1) == labels).sum(), "number of correct rows"),
+        (lambda logits, labels: (logits.argmax(1) != labels).float().mean(), "share of wrong rows"),
+        (lambda logits, labels: 100 * (logits.argmax(1) == labels).float().mean(), "from 0 to 1"),
+        (lambda logits, labels: (logits.argmax(1) == labels).float(), "the mean over the rows"),
+        (lambda logits, labels: (logits.argmax() == labels).float().mean(), "argmax without dim=1"),
+        (
+            lambda logits, labels: (logits.argmax(0) == labels).float().mean(),
+            "RuntimeError: The size of tensor a",
+        ),
+        (lambda logits, labels: (logits.argmax(1) == labels).mean(), "error"),
+        (lambda logits, labels: (logits.argmax(1) == labels).float().mean().item(), "a float, not a tensor"),
+        (lambda logits, labels: (logits.max(1) == labels).float().mean(), "error"),
+    ],
+    "softmax": [
+        (softmax_without_maximum, "NaN"),
+        (softmax_global_maximum_last_dim, "dim is ignored"),
+        (softmax_without_keepdim, "keepdim=True"),
+        (lambda x, dim: x.softmax(-1), "always runs along the last dimension"),
+        (lambda x, dim: x.exp() / x.exp().sum(), "sum along dim"),
+        (lambda x, dim: x.log_softmax(dim), "logarithm"),
+        (lambda x, dim: (x - x.max(dim, keepdim=True)).exp(), "error     TypeError"),
+    ],
+    "object_masks": [
+        (lambda id_map, ids: id_map == ids, "ids[:, None, None]"),
+        (lambda id_map, ids: id_map == ids[:, None], "a dimension of their own"),
+        (lambda id_map, ids: id_map[:, :, None] == ids, "stacked in the last dimension"),
+        (lambda id_map, ids: (id_map == ids[:, None, None]).float(), "a mask is a bool tensor"),
+        (lambda id_map, ids: (id_map == ids[:, None, None]).long(), "a mask is a bool tensor"),
+        (lambda id_map, ids: id_map != ids[:, None, None], "inverted"),
+        (lambda id_map, ids: masks_by_loop(id_map, id_map.unique()), "check"),
+        (lambda id_map, ids: [id_map == i for i in ids], "it returns a list, not a tensor"),
+    ],
+    "squared_distances": [
+        (torch.cdist, "leave out the root"),
+        (lambda a, b: (a - b).square().sum(1), "rows are compared in pairs"),
+        (lambda a, b: (a[:, None] - b).sum(-1).square(), "cancel"),
+        (lambda a, b: (b[:, None] - a).square().sum(-1), "transposed"),
+        (lambda a, b: (a[:, None] - b).square(), "sum over the last dimension"),
+        (lambda a, b: (a[:, None] - b).abs().sum(-1), "absolute differences"),
+        (lambda a, b: (a[:, None] - b).square().mean(-1), "asked is the sum"),
+        (lambda a, b: (a[:, None] - b).square().sum(1), "must run over the features"),
+    ],
+    "cross_entropy": [
+        (lambda z, y: z.log_softmax(1)[range(len(y)), y].mean(), "sign is missing"),
+        (lambda z, y: -z.log_softmax(1)[range(len(y)), y].sum(), "asked is the mean"),
+        (lambda z, y: -z.log_softmax(1)[:, y].mean(), "every target's column"),
+        (lambda z, y: -z[range(len(y)), y].mean(), "raw logits"),
+        (lambda z, y: -z.softmax(1)[range(len(y)), y].mean(), "asked are their logarithms"),
+        (lambda z, y: -z.log_softmax(0)[range(len(y)), y].mean(), "dim=1"),
+        (lambda z, y: -z.softmax(1).log()[range(len(y)), y].mean(), "log_softmax does the two steps safely"),
+        (
+            lambda z, y: -z.log_softmax(1).gather(1, y).mean(),
+            "error     RuntimeError: Index tensor must have",
+        ),
+        (lambda z, y: F.cross_entropy(z, y).item(), "a float, not a tensor"),
+    ],
+    "snapshot": [
+        (lambda x: x, "requires_grad is True"),
+        (lambda x: x.detach(), "shares x's memory"),
+        (lambda x: x.clone(), "requires_grad is True"),
+        (lambda x: x.data, "shares x's memory"),
+        (lambda x: x.detach().numpy().copy(), "NumPy array, not a tensor"),
+        (lambda x: torch.tensor(x.tolist()), "dtype"),
+        (lambda x: x.clone().requires_grad_(False), "error"),
+    ],
+    "scores": [
+        (lambda pixels, weights: pixels @ weights, "error     TypeError"),
+        (lambda pixels, weights: torch.tensor(pixels) @ weights.T, "same dtype"),
+        (lambda pixels, weights: torch.tensor(pixels).float() @ weights, "not transposed"),
+        (lambda pixels, weights: weights @ torch.tensor(pixels, dtype=weights.dtype).T, "transposed"),
+        (lambda pixels, weights: torch.tensor(pixels).float() @ weights.T.float(), "dtype of weights"),
+        (lambda pixels, weights: torch.tensor(pixels) @ weights.T.long(), "dtype is torch.int64"),
+    ],
+    "nearest_mean": [
+        (lambda x, m: (x[:, None] - m).square().sum((2, 3)).argmax(1), "farthest"),
+        (lambda x, m: (x[:, None] - m).square().sum((2, 3)).argmin(0), "dim=1"),
+        (lambda x, m: (x[:, None] - m).square().sum((2, 3)).argmin(), "without dim=1"),
+        (lambda x, m: (x[:, None] - m).square().sum((2, 3)), "the class of the smallest"),
+        (lambda x, m: (x[:, None] - m).square().sum((2, 3)).amin(1), "its class"),
+        (lambda x, m: (x[:, None] - m).sum((2, 3)).argmin(1), "square"),
+        (lambda x, m: (x - m).square().sum((1, 2)).argmin(), "its shape is"),
+    ],
+}
+
+RIGHT = {
+    "invert": [
+        lambda image: (16 - image.int()).to(torch.uint8),
+        lambda i: -i + 16,
+    ],
+    "to_unit": [lambda images: images / 16, lambda images: images.to(torch.float32).mul(0.0625)],
+    "blank_border": [copy_the_inside, pad_the_inside, mask_the_border],
+    "share_and_copy": [
+        lambda array: (torch.as_tensor(array), torch.from_numpy(array.copy())),
+        lambda a: (torch.asarray(a), torch.from_numpy(a).clone()),
+        lambda a: (torch.from_numpy(a), torch.from_numpy(np.array(a))),
+    ],
+    "side_by_side": [
+        lambda images: torch.cat(list(images), dim=1),
+        joined_by_loop,
+        lambda images: images.transpose(0, 1).flatten(1),
+        lambda images: torch.hstack(images.unbind()),
+    ],
+    "to_nchw": [
+        lambda photos: torch.stack([photo.permute(2, 0, 1) for photo in photos]),
+        lambda photos: torch.stack(photos).movedim(-1, 1),
+        lambda photos: torch.cat([p.permute(2, 0, 1)[None] for p in photos]),
+    ],
+    "accuracy": [
+        accuracy_by_loop,
+        lambda logits, labels: (logits.max(1).indices == labels).sum() / len(labels),
+        lambda logits, labels: logits.argmax(-1).eq(labels).to(torch.float32).mean(),
+    ],
+    "softmax": [torch.softmax, softmax_by_maximum_with_indices, lambda x, dim: x.log_softmax(dim).exp()],
+    "object_masks": [
+        masks_by_loop,
+        lambda id_map, ids: id_map.unsqueeze(0).eq(ids.view(-1, 1, 1)),
+        lambda id_map, ids: (id_map[:, :, None] == ids).permute(2, 0, 1),
+    ],
+    "squared_distances": [distances_by_loop, lambda a, b: torch.cdist(a, b).pow(2), expanded_square],
+    "cross_entropy": [F.cross_entropy, cross_entropy_by_loop, one_hot_cross_entropy],
+    "snapshot": [lambda x: x.clone().detach(), lambda x: torch.from_numpy(x.detach().numpy().copy())],
+    "scores": [
+        lambda pixels, weights: F.linear(torch.tensor(pixels).to(weights), weights),
+        lambda pixels, weights: torch.einsum("nd,cd->nc", weights.new_tensor(pixels), weights),
+    ],
+    "nearest_mean": [
+        lambda x, m: torch.cdist(x.flatten(1), m.flatten(1)).argmin(1),
+        nearest_by_loop,
+        lambda x, m: (x.unsqueeze(1) - m).pow(2).sum(dim=(-1, -2)).min(dim=1).indices,
+    ],
+}
