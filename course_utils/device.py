@@ -1,7 +1,9 @@
 """Which device to compute on, and how to make random numbers repeatable."""
 
+import operator
 import os
 import random
+import re
 
 import numpy as np
 import torch
@@ -10,20 +12,21 @@ import torch
 def get_device() -> torch.device:
     """Return the device to compute on: CUDA if there is one, else Apple's MPS, else the CPU.
 
-    The environment variable `COURSE_DEVICE` overrides the choice: `cpu`, `cuda`, `cuda:1`, `mps`.
+    The environment variable `COURSE_DEVICE` overrides the choice: `cpu`, `cuda`, `cuda:1`, `mps`,
+    in capital or small letters.
 
     Raises:
         ValueError: `COURSE_DEVICE` is not the name of a device this course runs on.
         RuntimeError: `COURSE_DEVICE` names a device that this machine or this PyTorch lacks.
     """
-    name = os.environ.get("COURSE_DEVICE", "").strip()
+    name = os.environ.get("COURSE_DEVICE", "").strip().lower()
     if not name:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
     kind, _, index = name.partition(":")
-    if kind not in {"cpu", "cuda", "mps"} or (":" in name and not index.isdecimal()):
+    if kind not in {"cpu", "cuda", "mps"} or (":" in name and not re.fullmatch("[0-9]+", index)):
         raise ValueError(
             f"COURSE_DEVICE={name!r} is not a device: use cpu, cuda, cuda:1 or mps, "
             "or unset the variable to let the course choose."
@@ -36,7 +39,7 @@ def get_device() -> torch.device:
             f"COURSE_DEVICE={name!r} asks for a device that PyTorch does not see here: it finds "
             f"{available} of kind {kind!r}. Unset COURSE_DEVICE, or set COURSE_DEVICE=cpu."
         )
-    return torch.device(name)
+    return torch.device(kind, int(index)) if index else torch.device(kind)
 
 
 def seed_everything(seed: int) -> None:
@@ -46,10 +49,15 @@ def seed_everything(seed: int) -> None:
         seed: an integer from 0 to 2**32 - 1, the range that NumPy accepts.
 
     Raises:
+        TypeError: `seed` is not an integer.
         ValueError: `seed` is outside that range.
     """
+    try:
+        seed = operator.index(seed)  # takes NumPy's integers, too; refuses 1.0 and "1"
+    except TypeError:
+        raise TypeError(f"seed={seed!r} is a {type(seed).__name__}: choose an integer.") from None
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed={seed} is out of range: choose an integer from 0 to 2**32 - 1.")
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator, which other libraries draw from
     torch.manual_seed(seed)

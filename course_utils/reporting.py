@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 
 def approx(value: float, low: float, high: float, fmt: str = "{:.3g}") -> str:
     """Return `value` as text such as `≈ 97 %`, after checking that it lies in its range.
@@ -18,17 +20,17 @@ def approx(value: float, low: float, high: float, fmt: str = "{:.3g}") -> str:
         fmt: a format with one field, for example `"{:.0f} %"`.
 
     Raises:
-        ValueError: `low` is not below `high`, or one of the bounds is NaN.
-        AssertionError: `value` is NaN or outside the range.
+        ValueError: `low` is not below `high`, one of the bounds is NaN, or `fmt` has no field.
+        AssertionError: `value` is NaN, infinite or outside the range.
     """
+    value, low, high = float(value), float(low), float(high)
     if not low < high:
         raise ValueError(f"the range from {low} to {high} is empty: give low < high.")
-    value = float(value)
     text = fmt.format(value)
-    if math.isnan(value) or not low <= value <= high:
-        raise AssertionError(
-            f"{text} is outside its range: expected {fmt.format(low)} to {fmt.format(high)}."
-        )
+    if text == fmt.format(math.nan) and not math.isnan(value):  # "%.2f" would print only itself
+        raise ValueError(f"fmt={fmt!r} does not show the value: give a field, such as '{{:.3g}}'.")
+    if not (math.isfinite(value) and low <= value <= high):
+        raise AssertionError(f"{value:.6g} is outside its range: expected {low:g} to {high:g}.")
     return f"≈ {text}"
 
 
@@ -43,11 +45,14 @@ def expect_error(*kinds: type[Exception]) -> Iterator[None]:
 
     Raises:
         AssertionError: the block did not raise. An error of another kind passes through.
+        ValueError: no kind is given.
     """
+    if not kinds:
+        raise ValueError("name the error that you expect, such as expect_error(RuntimeError).")
     try:
         yield
     except kinds as error:
-        print(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        print(_headline(type(error), error))
     else:
         raise AssertionError(f"expected {' or '.join(k.__name__ for k in kinds)}, but nothing was raised.")
 
@@ -56,12 +61,20 @@ def expect_error(*kinds: type[Exception]) -> Iterator[None]:
 def expect_warning(kind: type[Warning] = UserWarning) -> Iterator[None]:
     """Run a block that must warn, and print each warning's name and its first line.
 
+    PyTorch gives some of its warnings once in a process; here it gives them each time, so that the
+    cell can be run again.
+
     Raises:
         AssertionError: the block did not warn. Warnings of another kind are shown as usual.
     """
+    always = torch.is_warn_always_enabled()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        yield
+        torch.set_warn_always(True)
+        try:
+            yield
+        finally:
+            torch.set_warn_always(always)
     expected = [w for w in caught if issubclass(w.category, kind)]
     for w in caught:
         if w not in expected:
@@ -69,4 +82,10 @@ def expect_warning(kind: type[Warning] = UserWarning) -> Iterator[None]:
     if not expected:
         raise AssertionError(f"expected a {kind.__name__}, but there was none.")
     for w in expected:
-        print(f"{w.category.__name__}: {str(w.message).strip().splitlines()[0]}")
+        print(_headline(w.category, w.message))
+
+
+def _headline(kind: type, message: Exception | Warning) -> str:
+    """The name of an error or a warning and the first line of its message, if it has one."""
+    lines = str(message).strip().splitlines()
+    return f"{kind.__name__}: {lines[0].rstrip()}" if lines else kind.__name__

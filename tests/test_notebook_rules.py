@@ -24,7 +24,11 @@ OPENING = """\
 
 Afterwards you can double a number.
 
-**Time** 5 minutes · **Prerequisites** none · **Device** any"""
+| | |
+|---|---|
+| **Time** | 5 minutes |
+| **Prerequisites** | none |
+| **Device** | any |"""
 FOLDED = """\
 <details>
 <summary>Hint</summary>
@@ -201,9 +205,9 @@ BREAKS: list[tuple[str, str, Break]] = [
     ("checkers_and_exercises_agree", "without an exercise: double", tagged(EXERCISE, "item:1.01")),
     ("checkers_and_exercises_agree", "without a checker: double", source(IMPORT, "check", "c")),
     ("opening_is_complete", "no title", lambda cells: cells.pop(0)),
-    ("opening_is_complete", "time", source(0, "Time", "Takes")),
-    ("opening_is_complete", "prerequisites", source(0, "Prerequisites", "Needs")),
-    ("opening_is_complete", "device", source(0, "Device", "Runs on")),
+    ("opening_is_complete", "Time", source(0, "5 minutes", "")),
+    ("opening_is_complete", "Prerequisites", source(0, "Prerequisites", "It takes")),
+    ("opening_is_complete", "Device", source(0, "**Device**", "Device")),
     ("headings_are_in_order", "no title", source(0, "# A", "## A")),
     ("headings_are_in_order", "more than one", prose("# Another")),
     ("headings_are_in_order", "level 4", prose("## Next\n\n#### Deep")),

@@ -319,14 +319,14 @@ def checkers_and_exercises_agree(chapter: Chapter) -> Iterator[str]:
 
 @rule
 def opening_is_complete(chapter: Chapter) -> Iterator[str]:
-    """The first cell has the title, and says what the chapter takes: time, prerequisites, device."""
+    """The first cell has the title, and a table of what the chapter takes."""
     first = chapter.nb.cells[0] if chapter.nb.cells else {}
     if first.get("cell_type") != "markdown" or not first.source.startswith("# "):
         yield "cell 0: no title"
         return
-    for word in ("time", "prerequisites", "device"):
-        if not re.search(rf"\b{word}\b", first.source, re.I):
-            yield f"cell 0: no word on {word}"
+    for row in ("Time", "Prerequisites", "Device"):
+        if not re.search(rf"^\| \*\*{row}\*\* \| .*\w", first.source, re.M):
+            yield f"cell 0: no row **{row}**"
 
 
 @rule

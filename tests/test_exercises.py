@@ -1,0 +1,87 @@
+"""Every checker against its stub, the notebook's solution, and the wrong and right answers in `answers/`.
+
+For a chapter whose notebook imports `course_utils.exercises.NAME as check`, `answers/NAME.py` holds
+WRONG (exercise → answers, each with a phrase that the verdict must hold) and RIGHT.
+"""
+
+import ast
+import contextlib
+import importlib
+import io
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+from notebook_tools import NOTEBOOKS, code_cells, exercises, notebooks, parsed, read_notebook, with_solutions
+
+from course_utils.exercises.grading import Exercise
+
+CHAPTERS = {path: read_notebook(path) for path in notebooks()}
+MODULES = {
+    path: node.names[0].name
+    for path, nb in CHAPTERS.items()
+    for _, cell in code_cells(nb)
+    for node in ast.walk(parsed(cell.source))
+    if isinstance(node, ast.ImportFrom) and node.module == "course_utils.exercises"
+}
+CHECKERS = [
+    pytest.param(checker, importlib.import_module(f"answers.{module}"), id=f"{module}.{name}")
+    for module in MODULES.values()
+    for name, checker in vars(importlib.import_module(f"course_utils.exercises.{module}")).items()
+    if isinstance(checker, Exercise)
+]
+
+
+def test_every_chapter_has_checkers() -> None:
+    assert list(MODULES) == list(CHAPTERS)
+    assert len(CHECKERS) == sum(len(exercises(nb)) for nb in CHAPTERS.values())
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_stubs_are_not_started(path: Path) -> None:
+    stored = [out.text for e in exercises(CHAPTERS[path]) for out in e.cell.outputs]
+    assert stored == [f"○ {name}: not started\n" for e in exercises(CHAPTERS[path]) for name in e.names]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_solutions_pass(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the whole notebook, with the solutions in place of the stubs, in this process."""
+    monkeypatch.chdir(NOTEBOOKS)
+    monkeypatch.setattr("course_utils.plotting.show", lambda fig, alt: plt.close(fig))
+    solved = with_solutions(CHAPTERS[path])
+    namespace = {"__name__": "__main__"}
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        for index, cell in code_cells(solved):
+            exec(compile(cell.source, f"{path.name}, cell {index}", "exec"), namespace)
+    verdicts = [line for line in printed.getvalue().splitlines() if line[:1] in "○✔✘" and line]
+    names = [name for e in exercises(CHAPTERS[path]) for name in e.names]
+    assert [line.split(":")[0] for line in verdicts] == [f"✔ {name}" for name in names]
+
+
+@pytest.mark.parametrize(("checker", "answers"), CHECKERS)
+def test_wrong_answers_are_refused_with_their_cause(checker: Exercise, answers) -> None:
+    wrong = answers.WRONG[checker.name]
+    assert len(wrong) >= 4
+    for answer, phrase in wrong:
+        verdict = checker.grade(answer)
+        assert verdict.mark == "✘", phrase
+        assert phrase in verdict.text
+        assert len(verdict.text.splitlines()) <= 10
+
+
+@pytest.mark.parametrize(("checker", "answers"), CHECKERS)
+def test_answers_right_in_another_way_pass(checker: Exercise, answers) -> None:
+    right = answers.RIGHT[checker.name]
+    assert len(right) >= 2
+    for answer in right:
+        verdict = checker.grade(answer)
+        assert verdict.mark == "✔", verdict.text
+
+
+@pytest.mark.parametrize(("checker", "answers"), CHECKERS)
+def test_each_known_mistake_is_named(checker: Exercise, answers) -> None:
+    for explanation, mistaken in checker.mistakes.items():
+        verdict = checker.grade(mistaken)
+        assert verdict.mark == "✘", explanation
+        assert explanation in verdict.text

@@ -1,0 +1,342 @@
+"""Figures: what is refused, what is drawn, and how it is shown."""
+
+import base64
+import io
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+
+mpl.use("agg")
+
+import matplotlib.pyplot as plt
+
+from course_utils import plotting
+from course_utils.plotting import show, show_broadcast, show_grids, show_images, show_storage
+
+WORDS = {"title": "a finding", "alt": "what the figure shows"}
+
+
+@pytest.fixture(autouse=True)
+def displayed(monkeypatch):
+    """Collect what is displayed; no figure may be left open, whether it was shown or refused."""
+    plt.close("all")
+    shown = []
+
+    def display(thing, raw=False):
+        assert raw is isinstance(thing, dict)  # a bundle of MIME types is displayed as it is
+        shown.append(thing)
+
+    monkeypatch.setattr(plotting, "display", display)
+    yield shown
+    left = plt.get_fignums()
+    plt.close("all")
+    assert left == []
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Keep the figures that are shown, to look at what is drawn on them."""
+    kept = []
+    monkeypatch.setattr(plotting, "show", lambda fig, alt: kept.append(fig) or show(fig, alt))
+    return kept
+
+
+def _png(shown):
+    return base64.b64decode(shown[0]["image/png"])
+
+
+def _texts(fig):
+    return [text.get_text() for ax in fig.axes for text in ax.texts]
+
+
+# --- show ------------------------------------------------------------------------------------------
+
+
+def _plot():
+    fig, ax = plt.subplots()
+    ax.plot([1, 2, 3])
+    ax.set(xlabel="step", ylabel="loss")
+    return fig
+
+
+def test_a_figure_is_a_picture_and_its_words(displayed):
+    show(_plot(), "the loss rises")
+    picture, words = displayed
+    assert picture["text/plain"] == "Figure: the loss rises"
+    assert words.data == "*Figure: the loss rises*"
+    pixels = plt.imread(io.BytesIO(_png(displayed)))
+    assert pixels.shape == (350, 800, 4)
+    assert pixels.std() > 0.01
+    assert b"Software" not in _png(displayed)
+
+
+@pytest.mark.parametrize("alt", ["", " ", "\n"])
+def test_the_words_must_be_there(alt, displayed):
+    with pytest.raises(ValueError, match="alt is empty: say in words"):
+        show(_plot(), alt)
+    assert displayed == []
+
+
+@pytest.mark.parametrize(
+    "labels", [{}, {"xlabel": "step"}, {"ylabel": "loss"}, {"xlabel": "", "ylabel": "loss"}]
+)
+def test_axes_must_be_labelled(labels, displayed):
+    fig, axes = plt.subplots(1, 2)
+    axes[0].axis("off")
+    axes[1].set(**labels)
+    with pytest.raises(ValueError, match="a plot lacks an axis label"):
+        show(fig, "words")
+    assert displayed == []
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: show(_plot(), "words"),
+        lambda: show_images(torch.arange(128.0).reshape(2, 8, 8), ["a", "b"], **WORDS),
+        lambda: show_grids({"x": torch.arange(6).reshape(2, 3), "y": torch.ones(2)}, **WORDS),
+        lambda: show_storage(_views(), **WORDS),
+        lambda: show_broadcast(*_pair(), sign="+", result=_pair()[0] + _pair()[1], **WORDS),
+    ],
+)
+def test_two_calls_give_the_same_bytes(draw, displayed):
+    draw()
+    draw()
+    assert displayed[0] == displayed[2]
+    assert _png(displayed) == base64.b64decode(displayed[2]["image/png"])
+    assert plt.imread(io.BytesIO(_png(displayed))).std() > 0.01
+
+
+def _views():
+    x = torch.arange(6)
+    return {"x": x, "x.reshape(2, 3).T": x.reshape(2, 3).T, "x[1::2]": x[1::2]}
+
+
+def _pair():
+    return torch.arange(3)[:, None], torch.arange(2)
+
+
+# --- show_images -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.rand(2, 8, 8),
+        torch.rand(2, 1, 8, 8),
+        torch.rand(1, 3, 8, 8),
+        torch.randint(0, 17, (20, 8, 8), dtype=torch.uint8),
+        torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8),
+        torch.rand(2, 8, 8, dtype=torch.float64) * 100 - 50,
+        torch.rand(2, 8, 8).half(),
+        torch.rand(2, 3, 8, 8).bfloat16(),
+        torch.rand(2, 8, 8).bfloat16(),
+        torch.rand(2, 8, 8, requires_grad=True),
+        torch.rand(8, 8, 2).permute(2, 1, 0),
+        torch.zeros(2, 8, 8),
+        torch.rand(1, 2, 9),
+    ],
+)
+def test_images_are_shown(images, displayed, figures):
+    show_images(images, **WORDS)
+    assert len(displayed) == 2
+    (fig,) = figures
+    drawn = [ax.images[0].get_array() for ax in fig.axes if ax.images]
+    assert len(drawn) == len(images)
+    channels = (3,) if images.dim() == 4 and images.shape[1] == 3 else ()
+    assert drawn[0].shape == (*images.shape[-2:], *channels)
+    scale = 255 if channels and images.dtype == torch.uint8 else 1
+    first = (
+        images[0].detach().float().squeeze(0) if not channels else images[0].float().permute(1, 2, 0) / scale
+    )
+    assert np.allclose(np.asarray(drawn[0], dtype=np.float32), first.numpy(), atol=1e-6)
+    assert all(not ax.axison for ax in fig.axes)
+
+
+def test_images_share_one_scale(figures):
+    show_images(torch.stack([torch.zeros(4, 4), torch.full((4, 4), 9.0)]), **WORDS)
+    assert {ax.images[0].get_clim() for ax in figures[0].axes} == {(0.0, 9.0)}
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "grid"), [(1, 8, (1, 1)), (10, 5, (2, 5)), (9, 8, (2, 8)), (3, 1, (3, 1))]
+)
+def test_rows_and_columns(count, columns, grid, figures):
+    show_images(torch.rand(count, 4, 4), columns=columns, **WORDS)
+    spec = figures[0].axes[0].get_subplotspec().get_gridspec()
+    assert (spec.nrows, spec.ncols) == grid
+
+
+def test_titles(figures):
+    show_images(torch.rand(3, 4, 4), torch.tensor([7, 8, 9]).tolist(), **WORDS)
+    assert [ax.get_title() for ax in figures[0].axes] == ["7", "8", "9"]
+    assert figures[0].get_suptitle() == "a finding"
+
+
+@pytest.mark.parametrize("titles", [[], ["a"], ["a", "b", "c"]])
+def test_a_wrong_number_of_titles(titles):
+    with pytest.raises(ValueError, match=f"{len(titles)} titles for 2 images: give one for each"):
+        show_images(torch.rand(2, 4, 4), titles, **WORDS)
+
+
+@pytest.mark.parametrize("images", [np.zeros((2, 4, 4)), [torch.zeros(4, 4)], None, 3])
+def test_images_must_be_a_tensor(images):
+    with pytest.raises(TypeError, match=r"images is a .*: give a tensor, for example by torch\.stack"):
+        show_images(images, **WORDS)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool, torch.complex64, torch.int8])
+def test_dtypes_that_are_no_image(dtype):
+    with pytest.raises(TypeError, match=rf"images are {dtype}: give uint8 \(0 to 255\) or floats"):
+        show_images(torch.zeros(2, 4, 4, dtype=dtype), **WORDS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        ((), ""),
+        ((4,), ""),
+        ((4, 4), "add the batch dimension: image.unsqueeze"),
+        ((2, 4, 4, 3), r"Channels come first: use images.permute\(0, 3, 1, 2\)"),
+        ((2, 4, 4, 1), "Channels come first"),
+        ((2, 2, 4, 4), ""),
+        ((2, 4, 4, 4), ""),
+        ((1, 2, 3, 4, 4), ""),
+        ((0, 4, 4), ""),
+        ((2, 0, 4), ""),
+        ((2, 3, 4, 0), ""),
+    ],
+)
+def test_shapes_that_are_no_images(shape, hint):
+    with pytest.raises(ValueError, match=rf"images have shape .*: expected \(N, H, W\).*{hint}"):
+        show_images(torch.zeros(shape), **WORDS)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("shape", [(2, 4, 4), (2, 1, 4, 4), (2, 3, 4, 4)])
+def test_values_that_are_not_finite(value, shape):
+    images = torch.zeros(shape)
+    images[..., 0, 0] = value
+    with pytest.raises(ValueError, match="images hold NaN or infinity"):
+        show_images(images, **WORDS)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, 255.0])
+def test_colours_out_of_range(value):
+    images = torch.full((1, 3, 4, 4), 0.5)
+    images[0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match=r"colours reach from .* bring floats to 0 to 1"):
+        show_images(images, **WORDS)
+
+
+@pytest.mark.parametrize("columns", [0, -1])
+def test_columns_must_be_positive(columns):
+    with pytest.raises(ValueError, match="columns"):
+        show_images(torch.rand(2, 4, 4), columns=columns, **WORDS)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda **words: show_images(torch.rand(2, 4, 4), **words),
+        lambda **words: show_grids({"x": torch.ones(2)}, **words),
+        lambda **words: show_storage({"x": torch.ones(2)}, **words),
+    ],
+)
+def test_every_figure_needs_words(draw):
+    with pytest.raises(ValueError, match="alt is empty"):
+        draw(title="a finding", alt="")
+
+
+# --- grids, broadcasting, storage ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("tensor", "numbers"),
+    [
+        (torch.tensor([1, 2]), ["1", "2"]),
+        (torch.tensor([[1.5, 2.0]]), ["1.5", "2"]),
+        (torch.tensor([True, False]), ["True", "False"]),
+        (torch.arange(8).reshape(2, 2, 2), list("01234567")),
+        (torch.tensor([3], dtype=torch.uint8), ["3"]),
+        (torch.tensor([float("nan"), float("inf")]), ["nan", "inf"]),
+        (torch.tensor([1 / 3], requires_grad=True), ["0.333"]),
+        (torch.tensor([0.5], dtype=torch.bfloat16), ["0.5"]),
+    ],
+)
+def test_grids_show_each_number(tensor, numbers, figures):
+    show_grids({"x": tensor}, **WORDS)
+    texts = _texts(figures[0])
+    assert [text for text in texts if text not in ("x", str(tuple(tensor.shape)))] == numbers
+    assert {"x", str(tuple(tensor.shape))} <= set(texts)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 0), (1, 2, 2, 2)])
+def test_grids_of_other_dimensions(shape):
+    with pytest.raises(ValueError, match=r"x has shape .*: a grid shows one to three dimensions"):
+        show_grids({"a": torch.ones(2), "x": torch.zeros(shape)}, **WORDS)
+
+
+def test_signs_stand_between_grids(figures):
+    x = torch.ones(2)
+    show_grids({"a": x, "b": x, "c": x}, between=["+", "="], **WORDS)
+    assert [text for text in _texts(figures[0]) if text in "+="] == ["+", "="]
+
+
+def test_broadcasting_shows_what_is_imagined(figures):
+    a, b = _pair()
+    show_broadcast(a, b, sign="+", result=a + b, **WORDS)
+    numbers = [text for text in _texts(figures[0]) if text.isdecimal()]
+    assert list(map(int, numbers)) == [
+        *a.expand(3, 2).flatten().tolist(), *b.expand(3, 2).flatten().tolist(), *(a + b).flatten().tolist()
+    ]  # fmt: skip
+    colors = [patch.get_edgecolor() for patch in figures[0].axes[0].patches]
+    pale = mpl.colors.to_rgba("lightgray")
+    assert [c == pale for c in colors] == [False, True] * 3 + [False] * 2 + [True] * 4 + [False] * 6
+
+
+def test_shapes_that_do_not_broadcast():
+    with pytest.raises(RuntimeError):
+        show_broadcast(torch.ones(2), torch.ones(3), sign="+", result=torch.ones(1), **WORDS)
+
+
+def test_storage_shows_memory_and_views_in_the_same_colours(figures):
+    views = _views()
+    show_storage(views, **WORDS)
+    texts = _texts(figures[0])
+    assert "shape (3, 2)\nstride (1, 3)\noffset 0" in texts
+    assert "shape (3,)\nstride (2,)\noffset 1" in texts
+    colors = [patch.get_facecolor() for patch in figures[0].axes[0].patches]
+    memory = colors[-6:]
+    assert len(set(memory)) == 6
+    expected = [memory[i] for view in views.values() for i in view.flatten().tolist()]
+    assert colors[:-6] == expected
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        {"a": torch.ones(2), "b": torch.ones(2)},
+        {"a": torch.ones(2), "b": torch.ones(2).double()},
+        {"a": torch.ones(0), "b": torch.ones(0)},
+        {},
+    ],
+)
+def test_storage_of_unrelated_tensors(views):
+    with pytest.raises(ValueError, match=r"do not share one storage|has shape"):
+        show_storage(views, **WORDS)
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x.view(torch.int32), lambda x: x.reshape(1, 2, 3), lambda x: x[0, 0], lambda x: x[:0]]
+)
+def test_storage_of_what_it_cannot_draw(view):
+    x = torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"x has shape|do not share one storage"):
+        show_storage({"x": view(x)} if view(x).dim() == 3 else {"a": x, "x": view(x)}, **WORDS)
+
+
+def test_colours_of_the_course_are_distinct():
+    assert len(set(plotting.COLORS)) == 8
