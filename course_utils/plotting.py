@@ -43,16 +43,16 @@ def show(fig: Figure, alt: str) -> None:
     Raises:
         ValueError: `alt` is empty, or axes that are switched on lack a label.
     """
-    if not alt.strip():
-        raise ValueError("alt is empty: say in words what the figure shows.")
-    for ax in fig.axes:
-        if ax.axison and not (ax.get_xlabel() and ax.get_ylabel()):
-            raise ValueError(
-                "a plot lacks an axis label: set xlabel and ylabel, with units, or ax.axis('off')."
-            )
-    png = io.BytesIO()
-    fig.savefig(png, format="png", metadata={"Software": None})
-    plt.close(fig)
+    try:
+        if not alt.strip():
+            raise ValueError("alt is empty: say in words what the figure shows.")
+        for ax in fig.axes:
+            if ax.axison and not (ax.get_xlabel() and ax.get_ylabel()):
+                raise ValueError("a plot lacks an axis label: set xlabel and ylabel, or ax.axis('off').")
+        png = io.BytesIO()
+        fig.savefig(png, format="png", metadata={"Software": None})
+    finally:
+        plt.close(fig)
     picture = base64.b64encode(png.getvalue()).decode("ascii")
     display({"image/png": picture, "text/plain": f"Figure: {alt}"}, raw=True)
     display(Markdown(f"*Figure: {alt}*"))
@@ -78,6 +78,8 @@ def show_images(
     pictures = _checked_images(images)
     if titles is not None and len(titles) != len(pictures):
         raise ValueError(f"{len(titles)} titles for {len(pictures)} images: give one for each.")
+    if columns < 1:
+        raise ValueError(f"columns={columns}: at least one image must stand in a row.")
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     height = 8 / max(columns, 5) * rows * (1.25 if titles is not None else 1.0)
@@ -110,6 +112,7 @@ def _checked_images(images: torch.Tensor):
         raise ValueError("images hold NaN or infinity: look for a division by zero before the plot.")
     images = images.detach().cpu()
     if len(shape) == 3 or shape[1] == 1:
+        images = images if images.dtype == torch.uint8 else images.float()
         return images.reshape(shape[0], *shape[-2:]).numpy()
     if images.is_floating_point() and (images.min() < 0 or images.max() > 1):
         low, high = images.min().item(), images.max().item()
@@ -142,11 +145,12 @@ def show_grids(
     Raises:
         ValueError: a tensor has no dimensions, more than three, or no elements.
     """
-    fig, ax = plt.subplots()
-    x, tallest, signs = 0.0, 0, iter(between)
     for name, tensor in tensors.items():
         if not 1 <= tensor.dim() <= 3 or tensor.numel() == 0:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}: a grid shows one to three dimensions.")
+    fig, ax = plt.subplots()
+    x, tallest, signs = 0.0, 0, iter(between)
+    for name, tensor in tensors.items():
         if x:
             ax.text(x + 0.6, 0, next(signs, ""), ha="center", va="center", fontsize=16)
             x += 1.2
@@ -167,23 +171,24 @@ def show_grids(
 
 
 def show_broadcast(
-    a: torch.Tensor, b: torch.Tensor, *, sign: str, result: torch.Tensor, title: str, alt: str
+    operands: Mapping[str, torch.Tensor], *, sign: str, result: torch.Tensor, title: str, alt: str
 ) -> None:
     """Draw `a sign b = result`; the cells that broadcasting only imagines are pale.
 
     Args:
-        a, b: tensors of one or two dimensions whose shapes can be broadcast together.
+        operands: two names → tensors of one or two dimensions whose shapes fit.
         sign: the sign between them.
         result: what the operation gave.
         title, alt: the finding, and the figure in words.
     """
     tensors, imagined = {}, {}
-    for name, small, wide in zip("ab", (a, b), torch.broadcast_tensors(a, b), strict=True):
-        name = f"{name} {tuple(small.shape)} → {tuple(wide.shape)}"
+    wides = torch.broadcast_tensors(*operands.values())
+    for (name, small), wide in zip(operands.items(), wides, strict=True):
+        label = f"{name} {tuple(small.shape)}"
         padded = (1,) * (wide.dim() - small.dim()) + tuple(small.shape)
-        imagined[name] = torch.ones(wide.shape, dtype=torch.bool)
-        imagined[name][tuple(slice(n) for n in padded)] = False
-        tensors[name] = wide
+        imagined[label] = torch.ones(wide.shape, dtype=torch.bool)
+        imagined[label][tuple(slice(n) for n in padded)] = False
+        tensors[label] = wide
     tensors["result"] = result
     groups = dict(zip(tensors, (COLORS.index(SKY), COLORS.index(ORANGE), COLORS.index(GREEN)), strict=True))
     show_grids(tensors, groups=groups, pale=imagined, between=[sign, "="], title=title, alt=alt)
@@ -204,7 +209,8 @@ def show_reductions(x: torch.Tensor, *, title: str, alt: str) -> None:
         left = x.numel() // size
         if left > len(COLORS):
             raise ValueError(f"sum(dim={dim}) leaves {left} numbers, but there are {len(COLORS)} colours.")
-        groups[f"sum(dim={dim})"] = torch.arange(left).reshape((*x.shape[:dim], 1, *x.shape[dim + 1 :]))
+        name = f"sum(dim={dim}) → {(*x.shape[:dim], *x.shape[dim + 1 :])}"
+        groups[name] = torch.arange(left).reshape((*x.shape[:dim], 1, *x.shape[dim + 1 :]))
     show_grids(dict.fromkeys(groups, x), groups=groups, title=title, alt=alt)
 
 
@@ -216,10 +222,13 @@ def show_storage(views: Mapping[str, torch.Tensor], *, title: str, alt: str) -> 
         title, alt: the finding, and the figure in words.
 
     Raises:
-        ValueError: the tensors do not share one storage.
+        ValueError: the tensors do not share one storage and dtype, have other dimensions, or are empty.
     """
-    if len({tensor.untyped_storage().data_ptr() for tensor in views.values()}) != 1:
-        raise ValueError("these tensors do not share one storage: show_storage draws views of one tensor.")
+    if len({(tensor.untyped_storage().data_ptr(), tensor.dtype) for tensor in views.values()}) != 1:
+        raise ValueError("these tensors do not share one storage and dtype: give views of one tensor.")
+    for name, tensor in views.items():
+        if not 1 <= tensor.dim() <= 2 or tensor.numel() == 0:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}: expected one or two dimensions.")
     first = next(iter(views.values()))
     size = first.untyped_storage().nbytes() // first.element_size()
     positions = torch.arange(size)

@@ -131,6 +131,8 @@ def parsed(source: str) -> ast.Module:
     Raises:
         SyntaxError: the rest is no Python.
     """
+    if source.lstrip().startswith("%%"):
+        return ast.parse("")  # all of the cell is another language
     return ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M))
 
 

@@ -190,6 +190,7 @@ BREAKS: list[tuple[str, str, Break]] = [
     ("exercises_and_mistakes_are_there", "1.01 Twice", tagged(EXERCISE, "item:1.01")),
     ("exercises_and_mistakes_are_there", "1.02 Errors", tagged(MISTAKE, "item:1.02")),
     ("exercises_are_stubs", "last line", added("def f(): ...", "exercise")),
+    ("exercises_are_stubs", "last line", added("%%bash\nls *", "exercise")),
     ("exercises_are_stubs", "last line", source(EXERCISE, "double(double)", "double(double)\nprint(1)")),
     ("exercises_are_stubs", "double is not defined", source(EXERCISE, "def double", "def twice")),
     ("exercises_are_stubs", "✔", lambda cells: cells[EXERCISE].update(outputs=[said("✔ double: 1 of 1")])),
@@ -253,6 +254,14 @@ def test_what_is_not_in_the_cells_is_seen(chapter: Chapter) -> None:
 def test_what_is_allowed_passes(chapter: Chapter, text: str) -> None:
     prose(text)(chapter.nb.cells)
     assert not any(problems(chapter, rule.__name__) for rule in RULES)
+
+
+@pytest.mark.parametrize(
+    "text", ["https://example.org/a/b", "3/4/5", "<b>a</b>/<i>b</i>", "~/runs/1", "a/b/c"]
+)
+def test_what_any_machine_prints_passes(chapter: Chapter, text: str) -> None:
+    printed(text)(chapter.nb.cells)
+    assert not problems(chapter, "outputs_suit_any_machine")
 
 
 def test_a_live_cell_may_go_uncompared(chapter: Chapter) -> None:

@@ -47,7 +47,7 @@ UNREPEATABLE = re.compile(
     re.M,
 )
 MACHINE_DEPENDENT = re.compile(
-    r"/(?:content|home|mnt|opt|private|root|tmp|Users|usr|var|work)/\S+|\b[A-Za-z]:\\\w+"
+    r"(?<![\w./<:~])/\w[\w.-]*/[\w.-]+|\b[A-Za-z]:\\\w+"
     r"|\bat 0x[0-9a-fA-F]+|\b(?:cuda|mps):\d|\bipykernel_\d+|\b\d+\.\d+\.\d+\b"
 )
 markdown = mistune.create_markdown(renderer=None, plugins=["table", "math"])

@@ -13,7 +13,7 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 from course_utils import plotting
-from course_utils.plotting import show, show_broadcast, show_grids, show_images, show_storage
+from course_utils.plotting import show, show_broadcast, show_grids, show_images, show_reductions, show_storage
 
 WORDS = {"title": "a finding", "alt": "what the figure shows"}
 
@@ -98,7 +98,9 @@ def test_axes_must_be_labelled(labels, displayed):
         lambda: show_images(torch.arange(128.0).reshape(2, 8, 8), ["a", "b"], **WORDS),
         lambda: show_grids({"x": torch.arange(6).reshape(2, 3), "y": torch.ones(2)}, **WORDS),
         lambda: show_storage(_views(), **WORDS),
-        lambda: show_broadcast(*_pair(), sign="+", result=_pair()[0] + _pair()[1], **WORDS),
+        lambda: show_broadcast(
+            dict(zip("ab", _pair(), strict=True)), sign="+", result=_pair()[0] + _pair()[1], **WORDS
+        ),
     ],
 )
 def test_two_calls_give_the_same_bytes(draw, displayed):
@@ -287,7 +289,7 @@ def test_signs_stand_between_grids(figures):
 
 def test_broadcasting_shows_what_is_imagined(figures):
     a, b = _pair()
-    show_broadcast(a, b, sign="+", result=a + b, **WORDS)
+    show_broadcast({"a": a, "b": b}, sign="+", result=a + b, **WORDS)
     numbers = [text for text in _texts(figures[0]) if text.isdecimal()]
     assert list(map(int, numbers)) == [
         *a.expand(3, 2).flatten().tolist(), *b.expand(3, 2).flatten().tolist(), *(a + b).flatten().tolist()
@@ -299,7 +301,21 @@ def test_broadcasting_shows_what_is_imagined(figures):
 
 def test_shapes_that_do_not_broadcast():
     with pytest.raises(RuntimeError):
-        show_broadcast(torch.ones(2), torch.ones(3), sign="+", result=torch.ones(1), **WORDS)
+        show_broadcast({"a": torch.ones(2), "b": torch.ones(3)}, sign="+", result=torch.ones(1), **WORDS)
+
+
+def test_reductions_share_a_colour(figures):
+    show_reductions(torch.arange(12).reshape(2, 2, 3), **WORDS)
+    colors = [patch.get_facecolor() for patch in figures[0].axes[0].patches]
+    assert [len(set(colors[i : i + 12])) for i in (0, 12, 24)] == [6, 6, 4]
+    assert colors[0] == colors[6] != colors[3]  # dim 0: the same place in both tables
+    assert colors[12] == colors[15] != colors[13]  # dim 1: the same column
+    assert colors[24] == colors[25] != colors[27]  # dim 2: the same row
+
+
+def test_reductions_need_enough_colours():
+    with pytest.raises(ValueError, match="leaves 9 numbers"):
+        show_reductions(torch.ones(3, 9), **WORDS)
 
 
 def test_storage_shows_memory_and_views_in_the_same_colours(figures):

@@ -88,7 +88,7 @@ def test_an_expected_error_is_printed(capsys):
     assert capsys.readouterr().out.splitlines() == [
         "ZeroDivisionError: division by zero",
         "RuntimeError: first line",
-        "KeyError: 'a'",
+        "LookupError: 'a'",  # the kind that was named, not the subclass
     ]
 
 

@@ -10,6 +10,7 @@ import builtins
 import contextlib
 import copy
 import dis
+import functools
 import inspect
 import io
 import linecache
@@ -112,7 +113,9 @@ class Exercise:
         except KeyboardInterrupt:  # the learner's own Ctrl-C
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the learner's code raises is reported
-            return [given, *_explain_error(error, f"{self.name}({', '.join(names)})")]
+            why = self._diagnosis(answer, number)
+            lines = _explain_error(error, f"{self.name}({', '.join(names)})")
+            return [given, *lines, _line("why", why)] if why else [given, *lines]
 
         if seed != SEED and expected_seed == SEED:
             return [given, _line("why", "it reseeds PyTorch's global generator: leave out torch.manual_seed")]
@@ -134,7 +137,7 @@ class Exercise:
                         break
                 values = [_line("expected", f"{name} = {show(want)}"), _line("got", f"{name} = {show(have)}")]
             if why:
-                why = self._diagnosis(got, arguments, number) or why
+                why = self._diagnosis(answer, number) or why
             elif self.also:
                 why = self.also(got, *arguments)
             return [given, *values, _line("why", why)] if why else []
@@ -165,13 +168,39 @@ class Exercise:
         seed_everything(SEED)
         return function(*arguments), arguments, torch.initial_seed()
 
-    def _diagnosis(self, got: Any, arguments: tuple, number: int) -> str | None:
-        """Name the mistake that gives just this outcome, if it is a known one."""
+    def _outcome(self, run: Callable[[], tuple]) -> Any:
+        """What a run makes of a case, to compare two: its result, or the text of its error."""
+        try:
+            result, arguments, *_ = run()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - compared with the error of a known mistake
+            return f"{type(error).__name__}: {error.args}"
+        return (result, *arguments) if self.in_place else result
+
+    def _diagnosis(self, answer: Callable, number: int) -> str | None:
+        """Name the known mistake that goes wrong just as the answer does.
+
+        On a small case two mistakes may give the same numbers: the answer must agree with the mistake
+        on every case that the mistake spoils.
+        """
+
+        def guarded(n: int) -> tuple:
+            arguments = self._case(n)
+            seed_everything(SEED)
+            return self._guarded(answer, arguments, _FirstCharacters())[0], arguments
+
+        mine = functools.cache(lambda n: self._outcome(lambda: guarded(n)))
+        right = functools.cache(lambda n: self._outcome(lambda: self._run(self.reference, n)))
         for explanation, mistaken in self.mistakes.items():
-            with contextlib.suppress(Exception):  # a mistake may not run on every case
-                result, changed, _ = self._run(mistaken, number)
-                if not difference(got, result) and not (self.in_place and difference(arguments, changed)):
-                    return explanation
+            wrong = functools.cache(
+                lambda n, mistaken=mistaken: self._outcome(lambda: self._run(mistaken, n))
+            )
+            if difference(mine(number), wrong(number)):
+                continue
+            told = [n for n in range(len(self.cases())) if not getattr(right(n), "is_meta", False)]
+            if not any(difference(wrong(n), right(n)) and difference(mine(n), wrong(n)) for n in told):
+                return explanation
         return None
 
 
@@ -271,7 +300,8 @@ def _tensor_difference(got: torch.Tensor, expected: torch.Tensor) -> str | None:
         have, want = getattr(got, what), getattr(expected, what)
         if have != want:
             have, want = (tuple(have), tuple(want)) if what == "shape" else (have, want)
-            return f"its {what} is {have}, not {want}"
+            cure = ": create it on the device of the arguments" if what == "device" else ""
+            return f"its {what} is {have}, not {want}{cure}"
     if expected.requires_grad and not got.requires_grad:
         return "the values are right, but it is cut off from the graph: requires_grad is False"
     if expected.device.type == "meta":
@@ -346,6 +376,8 @@ def _kind(value: Any) -> str:
     """A value's type with its article: `a tensor`, `an int`."""
     if value is None:
         return "None"
+    if type(value).__module__ == "torch.return_types" and hasattr(value, "indices"):
+        return "a pair (values, indices)"
     name = {torch.Tensor: "tensor", np.ndarray: "NumPy array"}.get(type(value), type(value).__name__)
     return f"an {name}" if name[0] in "aeio" else f"a {name}"
 
@@ -532,4 +564,4 @@ class _FirstCharacters(io.StringIO):
     def lines(self, most: int = 5) -> list[str]:
         lines = self.getvalue().splitlines()
         last = [_line("", "…")] if len(lines) > most else []
-        return [_line("printed", _cut(line, 120)) for line in lines[: most - len(last)]] + last
+        return [_line("printed", line) for line in lines[: most - len(last)]] + last

@@ -58,7 +58,7 @@ def _blank(pictures, *places):
 
 
 @exercise(
-    cases=lambda: [(_pictures(1, 3, 3) + 1,), (_pictures(2, 4, 5) + 1,), (_pictures(5, 8, 8) + 1,)],
+    cases=lambda: [(_pictures(1, 3, 3) + 1,), (_pictures(3, 4, 5) + 1,), (_pictures(5, 8, 8) + 1,)],
     mistakes={
         "the first index counts pictures: whole pictures are blank. Rows are the second index": (
             lambda x: _blank(x, 0, -1)
@@ -71,6 +71,9 @@ def _blank(pictures, *places):
         ),
         "the inside is blank, the border is kept: the other way round": (
             lambda x: _blank(x, (slice(None), slice(1, -1), slice(1, -1)))
+        ),
+        "two lists side by side are paired up: only corners are blank. Blank rows, then columns": (
+            lambda x: _blank(x, (slice(None), [0, -1], [0, -1]))
         ),
         "only the top and the left side are blank: index -1 is the last row or column": (
             lambda x: _blank(x, (slice(None), 0), (..., 0))
@@ -104,7 +107,7 @@ def _one_shares(got, array) -> str | None:
     cases=lambda: [(np.arange(4),), (np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3),), (np.eye(2),)],
     also=_one_shares,
     mistakes={
-        "the values are right, but the dtype of the array is lost: keep float64 as it is": (
+        "the values are right, but the dtype is another: keep that of the array": (
             lambda a: (torch.from_numpy(a).float(), torch.tensor(a).float())
         ),
     },
@@ -121,10 +124,14 @@ def share_and_copy(array):
         (_pictures(10, 8, 8),),
     ],
     mistakes={
-        "the shape is right and the picture is scrambled: reshape keeps the order in memory, picture after "
+        "the shape is right and the picture is scrambled: reshape keeps the reading order, picture after "
         "picture. First bring the row dimension to the front": lambda x: x.reshape(x.shape[1], -1),
         "the pictures stand below each other, not beside each other": lambda x: x.reshape(-1, x.shape[2]),
         "each picture's rows and columns are exchanged": lambda x: x.permute(2, 0, 1).reshape(x.shape[2], -1),
+        "the order is right; now merge the last two dimensions with reshape": lambda x: x.permute(1, 0, 2),
+        "view cannot express this shape with strides; reshape copies where it must": (
+            lambda x: x.permute(1, 0, 2).view(x.shape[1], -1)
+        ),
         "the columns are interleaved: pixel 0 of every picture, then pixel 1. The picture index must come "
         "before the column index": lambda x: x.permute(1, 2, 0).reshape(x.shape[1], -1),
     },
@@ -137,12 +144,15 @@ def side_by_side(images):
 @exercise(
     cases=lambda: [
         ([torch.arange(6).reshape(1, 2, 3), torch.arange(6, 12).reshape(1, 2, 3)],),
-        ([torch.rand(4, 5, 3) for _ in range(3)],),
+        ([_pictures(4, 5, 3) for _ in range(3)],),
         ([torch.rand(3, 3, 3)],),
     ],
     mistakes={
         "the shape is right and the pictures are scrambled: reshape does not move channels. Use permute": (
             lambda p: torch.stack(p).reshape(len(p), 3, *p[0].shape[:2])
+        ),
+        "permute lists the old dimensions in their new order: the channels, dimension 3, come second": (
+            lambda p: torch.stack(p).permute(0, 2, 3, 1)
         ),
         "stacked, but the channels still come last: permute(0, 3, 1, 2)": lambda p: torch.stack(p),
         "cat joins the pictures along their rows; stack makes the new batch dimension": lambda p: torch.cat(
@@ -160,7 +170,10 @@ def to_nchw(photos):
 @exercise(
     cases=lambda: [
         (torch.tensor([[0.0, 1.0, 5.0], [2.0, 1.0, 0.0]]), torch.tensor([2, 1])),
-        (torch.eye(4)[[0, 1, 1, 3, 2]], torch.tensor([0, 1, 2, 3, 1])),
+        (
+            torch.tensor([[1.0, 4.0, 2.0], [3.0, 0.0, 2.0], [2.0, 6.0, 1.0], [7.0, 5.0, 6.0]]),
+            torch.tensor([1, 0, 1, 2]),
+        ),
         (torch.randn(50, 10), torch.randint(0, 10, (50,))),
     ],
     mistakes={
@@ -171,12 +184,27 @@ def to_nchw(photos):
             lambda z, y: (z.argmax(1) == y).float().sum()
         ),
         "that is the share of wrong rows": lambda z, y: (z.argmax(1) != y).float().mean(),
-        "a percentage; asked is a share from 0 to 1": lambda z, y: (z.argmax(1) == y).float().mean() * 100,
+        "a percentage; expected: a share from 0 to 1": lambda z, y: (z.argmax(1) == y).float().mean() * 100,
         "right for each row; now the mean over the rows": lambda z, y: (z.argmax(1) == y).float(),
         "right for each row; now cast to float and take the mean": lambda z, y: z.argmax(1) == y,
         "argmax without dim=1 numbers the cells of the whole table; one class for each row is needed": (
             lambda z, y: (z.argmax() == y).float().mean()
         ),
+        "argmax kept its dimension: (N, 1) == (N,) compares every prediction with every label": (
+            lambda z, y: (z.argmax(1, keepdim=True) == y).float().mean()
+        ),
+        "max with a dim returns a pair (values, indices); take argmax, or .indices": (
+            lambda z, y: (z.max(1) == y).float().mean()
+        ),
+        "the largest logits themselves were compared with the labels; take their places, argmax": (
+            lambda z, y: (z.amax(1) == y).float().mean()
+        ),
+        "argmax ran along the rows; the classes are dimension 1": lambda z, y: (
+            (z.argmax(0) == y).float().mean()
+        ),
+        "a bool tensor has no mean: cast the comparison with .float() first": lambda z, y: (
+            z.argmax(1) == y
+        ).mean(),
         "the row's smallest logit was taken": lambda z, y: (z.argmin(1) == y).float().mean(),
     },
 )
@@ -191,21 +219,38 @@ def _exp(x, dim):
 @exercise(
     cases=lambda: [
         (torch.tensor([[0.0, 1.0], [2.0, 2.0]]), 1),
-        (torch.tensor([[0.0, 1.0], [2.0, 2.0]]), 0),
+        (torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.0, -1.0]]), 0),
         (torch.randn(2, 3, 4), 1),
-        (torch.tensor([1000.0, 1001.0, 1002.0]), 0),
+        (torch.tensor([[1000.0, 1001.0], [0.0, 1.0]]), 1),
+        (torch.tensor([[-1000.0, 0.0, 1000.0], [0.0, 1.0, 2.0]]), 1),
         (torch.randn(2, 3, 4), -1),
     ],
     mistakes={
-        "e to the 1000 is infinite in float32, and infinity divided by infinity is NaN: subtract the largest "
+        "e to the 1000 is infinite, and infinity divided by infinity is NaN: subtract the largest "
         "value along dim first": lambda x, dim: x.exp() / x.exp().sum(dim, keepdim=True),
         "the sum runs over the whole tensor; sum along dim, with keepdim=True": (
             lambda x, dim: (x - x.max()).exp() / (x - x.max()).exp().sum()
         ),
+        "the largest value of the whole tensor was subtracted: in a row far below it, every exp becomes 0, "
+        "and 0 / 0 is NaN. Use the largest along dim": (
+            lambda x, dim: (x - x.max()).exp() / (x - x.max()).exp().sum(dim, keepdim=True)
+        ),
+        "the sum runs over the whole tensor; sum along dim. And exp overflows for logits of 1000": (
+            lambda x, dim: x.exp() / x.exp().sum()
+        ),
         "dim is ignored: it always runs along the last dimension": lambda x, dim: x.softmax(-1),
         "dim is ignored: it always runs along dimension 0": lambda x, dim: x.softmax(0),
-        "without keepdim=True the sum of a row is lined up with the columns": (
+        "without keepdim=True the sums are lined up with another dimension": (
             lambda x, dim: _exp(x, dim) / _exp(x, dim).sum(dim)
+        ),
+        "without keepdim=True the largest values are lined up with another dimension": (
+            lambda x, dim: (x - x.amax(dim)).exp() / (x - x.amax(dim)).exp().sum(dim, keepdim=True)
+        ),
+        "both reductions need keepdim=True: without it they are lined up with another dimension": (
+            lambda x, dim: (x - x.amax(dim)).exp() / (x - x.amax(dim)).exp().sum(dim)
+        ),
+        "max with a dim returns a pair (values, indices); take amax, or .values": (
+            lambda x, dim: (x - x.max(dim, keepdim=True)).exp()
         ),
         "shares without the exponential: softmax divides exp(x) by its sum": (
             lambda x, dim: x / x.sum(dim, keepdim=True)
@@ -220,42 +265,60 @@ def softmax(x, dim):
 
 @exercise(
     cases=lambda: [
-        (torch.tensor([[0, 1], [2, 1]]), torch.tensor([1, 2])),
+        (torch.tensor([[0, 1, 1, 5], [2, 1, 0, 0]]), torch.tensor([2, 1, 7])),
         (torch.randint(0, 4, (5, 6)), torch.tensor([3, 1, 2])),
         (torch.zeros(2, 3, dtype=torch.int64), torch.tensor([7])),
         (torch.randint(0, 3, (3, 3)), torch.tensor([2, 0, 1])),
     ],
     mistakes={
-        "the comparison lined up ids with the columns of the map. Give ids two more dimensions: "
-        "ids[:, None, None]": lambda m, i: m == i,
-        "ids lined up with the rows of the map; they need a dimension of their own, in front": (
-            lambda m, i: m == i[:, None]
+        "ids lined up with the columns of the map. It needs two more dimensions: ids[:, None, None]": (
+            lambda m, i: (m == i).sum()
         ),
-        "the masks are stacked in the last dimension; object n's mask is to be masks[n]": (
-            lambda m, i: m[:, :, None] == i
+        "ids needs two more dimensions, ids[:, None, None]; with one it lines up with the rows": (
+            lambda m, i: (m == i[:, None]).sum(1)
         ),
-        "right, but as numbers: a mask is a bool tensor": lambda m, i: (m == i[:, None, None]).long(),
-        "right, but as floats: a mask is a bool tensor": lambda m, i: (m == i[:, None, None]).float(),
-        "one mask for all objects together; asked is one for each": lambda m, i: torch.isin(m, i),
-        "the masks are inverted: True must mean 'belongs to the object'": lambda m, i: m != i[:, None, None],
-        "the masks stand in the order of the numbers; asked is the order of ids": (
-            lambda m, i: m == i.sort().values[:, None, None]
+        "these are the masks; now count the True in each, over dimensions 1 and 2": (
+            lambda m, i: m == i[:, None, None]
+        ),
+        "summed over everything: keep the dimension of the objects, sum over 1 and 2": (
+            lambda m, i: (m == i[:, None, None]).sum()
+        ),
+        "only the rows of each mask were summed; sum over both, dim=(1, 2)": (
+            lambda m, i: (m == i[:, None, None]).sum(1)
+        ),
+        "only the columns of each mask were summed; sum over both, dim=(1, 2)": (
+            lambda m, i: (m == i[:, None, None]).sum(2)
+        ),
+        "shares of the picture; expected: numbers of pixels": (
+            lambda m, i: (m == i[:, None, None]).float().mean((1, 2))
+        ),
+        "right numbers, but as floats; a sum of booleans is int64": (
+            lambda m, i: (m == i[:, None, None]).float().sum((1, 2))
+        ),
+        "pixels that do not belong to the object are counted": lambda m, i: (m != i[:, None, None]).sum(
+            (1, 2)
+        ),
+        "the areas stand in the order of the numbers; expected: the order of ids": (
+            lambda m, i: (m == i.sort().values[:, None, None]).sum((1, 2))
+        ),
+        "numbers 0, 1, 2, ... were counted; expected: the numbers in ids": (
+            lambda m, i: (m == torch.arange(len(i))[:, None, None]).sum((1, 2))
         ),
     },
 )
-def object_masks(id_map, ids):
-    return id_map == ids[:, None, None]
+def object_areas(id_map, ids):
+    return (id_map == ids[:, None, None]).sum(dim=(1, 2))
 
 
 @exercise(
     cases=lambda: [
         (torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 1.0]])),
         (torch.randn(3, 5), torch.randn(3, 5)),
-        (torch.randn(4, 2), torch.randn(1, 2)),
+        (torch.randn(4, 2, dtype=torch.float64), torch.randn(1, 2, dtype=torch.float64)),
     ],
     mistakes={
-        "these are the distances; asked are their squares, so leave out the root": torch.cdist,
-        "rows are compared in pairs, 0 with 0, 1 with 1; asked is each row of a with each row of b": (
+        "these are the distances; expected: their squares, so leave out the root": torch.cdist,
+        "rows are compared in pairs, 0 with 0, 1 with 1; expected: each row of a with each row of b": (
             lambda a, b: (a - b).square().sum(-1)
         ),
         "the table is transposed: row i belongs to a[i], column j to b[j]": (
@@ -264,8 +327,8 @@ def object_masks(id_map, ids):
         "positive and negative differences cancel: square before you sum": (
             lambda a, b: (a[:, None] - b).sum(-1).square()
         ),
-        "absolute differences; asked are squares": lambda a, b: (a[:, None] - b).abs().sum(-1),
-        "the mean over the features; asked is the sum": lambda a, b: (a[:, None] - b).square().mean(-1),
+        "absolute differences; expected: squares": lambda a, b: (a[:, None] - b).abs().sum(-1),
+        "the mean over the features; expected: the sum": lambda a, b: (a[:, None] - b).square().mean(-1),
         "the sum runs over the rows of b; it must run over the features, the last dimension": (
             lambda a, b: (a[:, None] - b).square().sum(1)
         ),
@@ -284,19 +347,24 @@ def _chosen(z, y):
 
 @exercise(
     cases=lambda: [
+        (torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 5.0]]), torch.tensor([2, 0])),
         (torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1])),
-        (torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 5.0], [1.0, 1.0, 1.0]]), torch.tensor([0, 1, 2])),
+        (torch.tensor([[1.0, 3.0], [0.0, 1.0], [2.0, -1.0]]), torch.tensor([1, 1, 0])),
         (torch.randn(20, 10), torch.randint(0, 10, (20,))),
         (torch.tensor([[1000.0, 0.0], [0.0, 1000.0]]), torch.tensor([0, 0])),
+        (torch.randn(4, 3, dtype=torch.float64), torch.tensor([2, 0, 1, 1])),
     ],
     mistakes={
         "the sign is missing: the loss is minus the mean log-probability": lambda z, y: _chosen(z, y).mean(),
-        "the sum; asked is the mean over the rows": lambda z, y: -_chosen(z, y).sum(),
+        "the sum; expected: the mean over the rows": lambda z, y: -_chosen(z, y).sum(),
         "right for each row; now the mean": lambda z, y: -_chosen(z, y),
         "these are raw logits: take log_softmax over the classes first": lambda z, y: (
             -z[range(len(y)), y].mean()
         ),
-        "probabilities; asked are their logarithms": lambda z, y: -z.softmax(1)[range(len(y)), y].mean(),
+        "softmax twice: F.cross_entropy takes the logits as they are": (
+            lambda z, y: torch.nn.functional.cross_entropy(z.softmax(1), y)
+        ),
+        "probabilities; expected: their logarithms": lambda z, y: -z.softmax(1)[range(len(y)), y].mean(),
         "log_softmax runs along the classes, dim=1; here it ran along the rows": (
             lambda z, y: -z.log_softmax(0)[range(len(y)), y].mean()
         ),
@@ -306,13 +374,19 @@ def _chosen(z, y):
         "[targets] takes whole rows; pair row i with targets[i] instead": (
             lambda z, y: -z.log_softmax(1)[y % len(y)].mean()
         ),
+        "gather ran along the rows; the classes are dimension 1": (
+            lambda z, y: -z.log_softmax(1).gather(0, y[:, None]).mean()
+        ),
+        "gather needs an index with as many dimensions as its input: targets[:, None]": (
+            lambda z, y: -z.log_softmax(1).gather(1, y).mean()
+        ),
         "exp overflows for logits of 1000: log_softmax does the two steps safely": (
             lambda z, y: -(z.exp() / z.exp().sum(1, keepdim=True))[range(len(y)), y].log().mean()
         ),
         "the logarithm of a probability that was rounded to 0: log_softmax does the two steps safely": (
             lambda z, y: -z.softmax(1).log()[range(len(y)), y].mean()
         ),
-        "the mean over all classes; asked is the target's class only": lambda z, y: -z.log_softmax(1).mean(),
+        "the mean over all classes; expected: the target's class only": lambda z, y: -z.log_softmax(1).mean(),
     },
 )
 def cross_entropy(logits, targets):
@@ -321,8 +395,12 @@ def cross_entropy(logits, targets):
 
 
 def _is_free_copy(got, x) -> str | None:
+    if got.grad_fn is not None:
+        return "it is still part of x's graph: clone is recorded there, only detach leaves it"
     if got.requires_grad:
-        return "it still hangs on the graph, requires_grad is True: clone does not cut it off, detach does"
+        return "requires_grad is True: it would start a graph of its own. detach it last"
+    if got.is_inference():
+        return "it was made in inference mode, where tensors cannot be changed later"
     if got.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
         return "it shares x's memory: the next in-place change of x would reach it. detach does not copy"
     return None
@@ -334,6 +412,7 @@ def _is_free_copy(got, x) -> str | None:
         (torch.ones(2, 2, requires_grad=True) * 3,),
         (torch.arange(4),),
         (torch.rand(2, 3, dtype=torch.float64),),
+        (torch.tensor([True, False]),),
     ],
     also=_is_free_copy,
     mistakes={"the dtype is float32 now: a copy keeps the dtype": lambda x: x.detach().clone().float()},
@@ -348,13 +427,21 @@ def snapshot(x):
         ([[0, 16, 8]], torch.randn(2, 3)),
         (torch.randint(0, 17, (5, 64)).tolist(), torch.randn(10, 64)),
         ([[3, 1], [2, 2]], torch.randn(2, 2, dtype=torch.float64)),
+        ([[3, 1], [2, 2]], torch.ones(5, 2, device="meta")),
     ],
     mistakes={
         "the table is transposed: a row for each picture, a column for each class": (
             lambda p, w: w @ torch.tensor(p, dtype=w.dtype).T
         ),
         "float32 is written into the code; take the dtype of weights": lambda p, w: (
-            torch.tensor(p).float() @ w.float().T
+            torch.tensor(p, device=w.device).float() @ w.float().T
+        ),
+        "pixels is a list: make it a tensor first": lambda p, w: p @ w,
+        "int64 and float32 do not multiply: give the pixels the dtype of weights": (
+            lambda p, w: torch.tensor(p) @ w.T
+        ),
+        "reshape deals the numbers out anew; .T exchanges rows and columns": (
+            lambda p, w: torch.tensor(p, dtype=w.dtype, device=w.device) @ w.reshape(w.shape[1], -1)
         ),
         "weights was not transposed: each of its rows belongs to a class": (
             lambda p, w: torch.tensor(p, dtype=w.dtype) @ w
@@ -368,37 +455,63 @@ def scores(pixels, weights):
     return torch.tensor(pixels, dtype=weights.dtype, device=weights.device) @ weights.T
 
 
-def _distances(x, means):
-    return (x[:, None] - means).square().sum((2, 3))
+def _means(x, y):
+    return torch.stack([x[y == c].mean(dim=0) for c in range(int(y.max()) + 1)])
+
+
+def _distances(x, y, t):
+    return (t[:, None] - _means(x, y)).square().sum((2, 3))
 
 
 @exercise(
     cases=lambda: [
         (
-            torch.tensor([[[0.0, 1.0]], [[5.0, 5.0]]]),
-            torch.tensor([[[4.0, 4.0]], [[0.0, 0.0]], [[9.0, 9.0]]]),
+            torch.tensor([[[0.0, 1.0, 2.0]], [[9.0, 5.0, 1.0]], [[2.0, 3.0, 2.0]], [[8.0, 9.0, 1.0]]]),
+            torch.tensor([0, 1, 0, 1]),
+            torch.tensor([[[9.0, 9.0, 9.0]], [[1.0, 1.0, 1.0]], [[7.0, 3.0, 0.0]]]),
         ),
-        (torch.rand(10, 8, 8), torch.rand(10, 8, 8)),
-        (torch.rand(7, 2, 3) * 16, torch.rand(4, 2, 3) * 16),
-        (torch.rand(1, 8, 8), torch.rand(3, 8, 8)),
+        (
+            torch.tensor([[[0.0, 9.0]], [[9.0, 0.0]], [[2.0, 2.0]]]),
+            torch.tensor([2, 1, 0]),
+            torch.tensor([[[1.0, 7.0]], [[3.0, 2.0]]]),
+        ),
+        (torch.rand(20, 8, 8), torch.arange(20) % 3, torch.rand(9, 8, 8)),
+        (torch.rand(12, 2, 3) * 16, torch.arange(12) // 2, torch.rand(6, 2, 3) * 16),
     ],
     mistakes={
-        "that is the farthest mean: take argmin": lambda x, m: _distances(x, m).argmax(1),
-        "argmin ran over the pictures; it must run over the classes, dim=1": lambda x, m: _distances(
-            x, m
-        ).argmin(0),
-        "that is the smallest distance itself; asked is its class: argmin": lambda x, m: _distances(
-            x, m
-        ).amin(1),
-        "argmin without dim=1 numbers the cells of the whole table": lambda x, m: _distances(x, m).argmin(),
+        "that is the farthest mean: take argmin": lambda x, y, t: _distances(x, y, t).argmax(1),
+        "argmin ran over the test images; it must run over the classes, dim=1": (
+            lambda x, y, t: _distances(x, y, t).argmin(0)
+        ),
+        "that is the smallest distance itself; expected: its class, by argmin": (
+            lambda x, y, t: _distances(x, y, t).amin(1)
+        ),
+        "argmin without dim=1 numbers the cells of the whole table": lambda x, y, t: _distances(
+            x, y, t
+        ).argmin(),
         "positive and negative differences cancel: square before you sum": (
-            lambda x, m: (x[:, None] - m).sum((2, 3)).abs().argmin(1)
+            lambda x, y, t: (t[:, None] - _means(x, y)).sum((2, 3)).abs().argmin(1)
         ),
         "differences without a square: the smallest is the most negative, not the nearest": (
-            lambda x, m: (x[:, None] - m).sum((2, 3)).argmin(1)
+            lambda x, y, t: (t[:, None] - _means(x, y)).sum((2, 3)).argmin(1)
         ),
-        "all the distances; now the class of the smallest in each row": _distances,
+        "absolute differences; expected: squared ones, which may have another minimum": (
+            lambda x, y, t: (t[:, None] - _means(x, y)).abs().sum((2, 3)).argmin(1)
+        ),
+        "the largest dot product is not the smallest distance": (
+            lambda x, y, t: (t.flatten(1) @ _means(x, y).flatten(1).T).argmax(1)
+        ),
+        "all the distances are right; now the class of the smallest in each row": _distances,
+        "that is the nearest training image itself; expected: its class, by the mean of each class": (
+            lambda x, y, t: torch.cdist(t.flatten(1), x.flatten(1)).argmin(1)
+        ),
+        "that is the class of the nearest single training image; expected: of the nearest mean": (
+            lambda x, y, t: y[torch.cdist(t.flatten(1), x.flatten(1)).argmin(1)]
+        ),
+        "the training images were classified; expected: the test images": (
+            lambda x, y, t: _distances(x, y, x).argmin(1)
+        ),
     },
 )
-def nearest_mean(images, means):
-    return _distances(images, means).argmin(dim=1)
+def nearest_mean(train_images, train_labels, test_images):
+    return _distances(train_images, train_labels, test_images).argmin(dim=1)

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 01: wrong ones with a phrase that the verdict must hold, and right ones.
+"""Answers to the exercises of chapter 01: wrong ones, each with a phrase of its verdict, and right ones.
 
 Each is what a learner might well write. The right ones differ from the solution in the notebook.
 """
@@ -60,8 +60,8 @@ def joined_by_loop(images):
     return torch.stack(rows)
 
 
-def masks_by_loop(id_map, ids):
-    return torch.stack([id_map == number for number in ids])
+def areas_by_loop(id_map, ids):
+    return torch.tensor([int((id_map == number).sum()) for number in ids])
 
 
 def distances_by_loop(a, b):
@@ -79,6 +79,11 @@ def softmax_without_maximum(x, dim):
 def softmax_global_maximum_last_dim(x, dim):
     e = (x - x.max()).exp()
     return e / e.sum(-1, keepdim=True)
+
+
+def softmax_global_maximum(x, dim):
+    e = (x - x.max()).exp()
+    return e / e.sum(dim, keepdim=True)
 
 
 def softmax_without_keepdim(x, dim):
@@ -109,8 +114,25 @@ def one_hot_cross_entropy(logits, targets):
     return -(logits.log_softmax(1) * F.one_hot(targets, logits.shape[1])).sum() / len(logits)
 
 
-def nearest_by_loop(images, means):
-    return torch.tensor([min(range(len(means)), key=lambda c: (x - means[c]).square().sum()) for x in images])
+def class_means(x, y):
+    return torch.stack([x[y == c].mean(0) for c in range(int(y.max()) + 1)])
+
+
+def class_distances(x, y, t):
+    return (t[:, None] - class_means(x, y)).square().sum((2, 3))
+
+
+def nearest_by_loop(x, y, t):
+    means = class_means(x, y)
+    return torch.tensor(
+        [min(range(len(means)), key=lambda c: (image - means[c]).square().sum()) for image in t]
+    )
+
+
+def nearest_by_one_hot(x, y, t):
+    members = F.one_hot(y).float()
+    means = members.T @ x.flatten(1) / members.sum(0)[:, None]
+    return torch.cdist(t.flatten(1), means).argmin(1)
 
 
 WRONG = {
@@ -154,10 +176,10 @@ WRONG = {
         (lambda images: images.reshape(-1, images.shape[2]), "below each other"),
         (lambda images: images.permute(1, 2, 0).reshape(images.shape[1], -1), "interleaved"),
         (lambda images: images.permute(2, 0, 1).reshape(images.shape[2], -1), "exchanged"),
-        (lambda images: images.permute(1, 0, 2), "its shape is"),
+        (lambda images: images.permute(1, 0, 2), "now merge the last two dimensions"),
         (
             lambda images: images.permute(1, 0, 2).view(images.shape[1], -1),
-            "error     RuntimeError: view size",
+            "reshape copies where it must",
         ),
         (lambda images: torch.cat(list(images)), "below each other"),
     ],
@@ -180,9 +202,14 @@ WRONG = {
             lambda logits, labels: (logits.argmax(0) == labels).float().mean(),
             "RuntimeError: The size of tensor a",
         ),
-        (lambda logits, labels: (logits.argmax(1) == labels).mean(), "error"),
+        (lambda logits, labels: (logits.argmax(1) == labels).mean(), "a bool tensor has no mean"),
         (lambda logits, labels: (logits.argmax(1) == labels).float().mean().item(), "a float, not a tensor"),
-        (lambda logits, labels: (logits.max(1) == labels).float().mean(), "error"),
+        (lambda logits, labels: (logits.max(1) == labels).float().mean(), "returns a pair (values, indices)"),
+        (
+            lambda logits, labels: (logits.argmax(1, keepdim=True) == labels).float().mean(),
+            "argmax kept its dimension",
+        ),
+        (lambda logits, labels: (logits.amax(1) == labels).float().mean(), "take their places"),
     ],
     "softmax": [
         (softmax_without_maximum, "NaN"),
@@ -191,17 +218,20 @@ WRONG = {
         (lambda x, dim: x.softmax(-1), "always runs along the last dimension"),
         (lambda x, dim: x.exp() / x.exp().sum(), "sum along dim"),
         (lambda x, dim: x.log_softmax(dim), "logarithm"),
-        (lambda x, dim: (x - x.max(dim, keepdim=True)).exp(), "error     TypeError"),
+        (lambda x, dim: (x - x.max(dim, keepdim=True)).exp(), "returns a pair (values, indices)"),
+        (softmax_global_maximum, "Use the largest along dim"),
     ],
-    "object_masks": [
-        (lambda id_map, ids: id_map == ids, "ids[:, None, None]"),
-        (lambda id_map, ids: id_map == ids[:, None], "a dimension of their own"),
-        (lambda id_map, ids: id_map[:, :, None] == ids, "stacked in the last dimension"),
-        (lambda id_map, ids: (id_map == ids[:, None, None]).float(), "a mask is a bool tensor"),
-        (lambda id_map, ids: (id_map == ids[:, None, None]).long(), "a mask is a bool tensor"),
-        (lambda id_map, ids: id_map != ids[:, None, None], "inverted"),
-        (lambda id_map, ids: masks_by_loop(id_map, id_map.unique()), "check"),
-        (lambda id_map, ids: [id_map == i for i in ids], "it returns a list, not a tensor"),
+    "object_areas": [
+        (lambda id_map, ids: (id_map == ids).sum(), "ids lined up with the columns"),
+        (lambda id_map, ids: (id_map == ids[:, None]).sum(1), "it lines up with the rows"),
+        (lambda id_map, ids: id_map == ids[:, None, None], "now count the True"),
+        (lambda id_map, ids: (id_map == ids[:, None, None]).sum(), "keep the dimension of the objects"),
+        (lambda id_map, ids: (id_map == ids[:, None, None]).sum(1), "only the rows"),
+        (lambda id_map, ids: (id_map == ids[:, None, None]).float().sum((1, 2)), "as floats"),
+        (lambda id_map, ids: (id_map == ids[:, None, None]).float().mean((1, 2)), "shares of the picture"),
+        (lambda id_map, ids: (id_map != ids[:, None, None]).sum((1, 2)), "do not belong"),
+        (lambda id_map, ids: [(id_map == i).sum() for i in ids], "it returns a list, not a tensor"),
+        (lambda id_map, ids: id_map.flatten().bincount()[1:], "its shape is"),
     ],
     "squared_distances": [
         (torch.cdist, "leave out the root"),
@@ -210,15 +240,15 @@ WRONG = {
         (lambda a, b: (b[:, None] - a).square().sum(-1), "transposed"),
         (lambda a, b: (a[:, None] - b).square(), "sum over the last dimension"),
         (lambda a, b: (a[:, None] - b).abs().sum(-1), "absolute differences"),
-        (lambda a, b: (a[:, None] - b).square().mean(-1), "asked is the sum"),
+        (lambda a, b: (a[:, None] - b).square().mean(-1), "expected: the sum"),
         (lambda a, b: (a[:, None] - b).square().sum(1), "must run over the features"),
     ],
     "cross_entropy": [
         (lambda z, y: z.log_softmax(1)[range(len(y)), y].mean(), "sign is missing"),
-        (lambda z, y: -z.log_softmax(1)[range(len(y)), y].sum(), "asked is the mean"),
+        (lambda z, y: -z.log_softmax(1)[range(len(y)), y].sum(), "expected: the mean"),
         (lambda z, y: -z.log_softmax(1)[:, y].mean(), "every target's column"),
         (lambda z, y: -z[range(len(y)), y].mean(), "raw logits"),
-        (lambda z, y: -z.softmax(1)[range(len(y)), y].mean(), "asked are their logarithms"),
+        (lambda z, y: -z.softmax(1)[range(len(y)), y].mean(), "expected: their logarithms"),
         (lambda z, y: -z.log_softmax(0)[range(len(y)), y].mean(), "dim=1"),
         (lambda z, y: -z.softmax(1).log()[range(len(y)), y].mean(), "log_softmax does the two steps safely"),
         (
@@ -230,28 +260,37 @@ WRONG = {
     "snapshot": [
         (lambda x: x, "requires_grad is True"),
         (lambda x: x.detach(), "shares x's memory"),
-        (lambda x: x.clone(), "requires_grad is True"),
+        (lambda x: x.clone(), "only detach leaves it"),
         (lambda x: x.data, "shares x's memory"),
         (lambda x: x.detach().numpy().copy(), "NumPy array, not a tensor"),
         (lambda x: torch.tensor(x.tolist()), "dtype"),
         (lambda x: x.clone().requires_grad_(False), "error"),
     ],
     "scores": [
-        (lambda pixels, weights: pixels @ weights, "error     TypeError"),
-        (lambda pixels, weights: torch.tensor(pixels) @ weights.T, "same dtype"),
+        (lambda pixels, weights: pixels @ weights, "make it a tensor first"),
+        (lambda pixels, weights: torch.tensor(pixels) @ weights.T, "give the pixels the dtype of weights"),
         (lambda pixels, weights: torch.tensor(pixels).float() @ weights, "not transposed"),
         (lambda pixels, weights: weights @ torch.tensor(pixels, dtype=weights.dtype).T, "transposed"),
         (lambda pixels, weights: torch.tensor(pixels).float() @ weights.T.float(), "dtype of weights"),
+        (
+            lambda pixels, weights: torch.tensor(pixels, dtype=weights.dtype) @ weights.T,
+            "create it on the device of the arguments",
+        ),
         (lambda pixels, weights: torch.tensor(pixels) @ weights.T.long(), "dtype is torch.int64"),
     ],
     "nearest_mean": [
-        (lambda x, m: (x[:, None] - m).square().sum((2, 3)).argmax(1), "farthest"),
-        (lambda x, m: (x[:, None] - m).square().sum((2, 3)).argmin(0), "dim=1"),
-        (lambda x, m: (x[:, None] - m).square().sum((2, 3)).argmin(), "without dim=1"),
-        (lambda x, m: (x[:, None] - m).square().sum((2, 3)), "the class of the smallest"),
-        (lambda x, m: (x[:, None] - m).square().sum((2, 3)).amin(1), "its class"),
-        (lambda x, m: (x[:, None] - m).sum((2, 3)).argmin(1), "square"),
-        (lambda x, m: (x - m).square().sum((1, 2)).argmin(), "its shape is"),
+        (lambda x, y, t: class_distances(x, y, t).argmax(1), "farthest"),
+        (lambda x, y, t: class_distances(x, y, t).argmin(0), "dim=1"),
+        (lambda x, y, t: class_distances(x, y, t).argmin(), "without dim=1"),
+        (lambda x, y, t: class_distances(x, y, t), "the class of the smallest"),
+        (lambda x, y, t: class_distances(x, y, t).amin(1), "its class"),
+        (lambda x, y, t: class_distances(x, y, t).min(1), "a pair (values, indices)"),
+        (lambda x, y, t: (t[:, None] - class_means(x, y)).sum((2, 3)).argmin(1), "square"),
+        (
+            lambda x, y, t: y[torch.cdist(t.flatten(1), x.flatten(1)).argmin(1)],
+            "nearest single training image",
+        ),
+        (lambda x, y, t: class_distances(x, y, x).argmin(1), "the training images were classified"),
     ],
 }
 
@@ -284,10 +323,10 @@ RIGHT = {
         lambda logits, labels: logits.argmax(-1).eq(labels).to(torch.float32).mean(),
     ],
     "softmax": [torch.softmax, softmax_by_maximum_with_indices, lambda x, dim: x.log_softmax(dim).exp()],
-    "object_masks": [
-        masks_by_loop,
-        lambda id_map, ids: id_map.unsqueeze(0).eq(ids.view(-1, 1, 1)),
-        lambda id_map, ids: (id_map[:, :, None] == ids).permute(2, 0, 1),
+    "object_areas": [
+        areas_by_loop,
+        lambda id_map, ids: id_map.eq(ids.view(-1, 1, 1)).flatten(1).sum(dim=1),
+        lambda id_map, ids: id_map.flatten().bincount(minlength=int(ids.max()) + 1)[ids],
     ],
     "squared_distances": [distances_by_loop, lambda a, b: torch.cdist(a, b).pow(2), expanded_square],
     "cross_entropy": [F.cross_entropy, cross_entropy_by_loop, one_hot_cross_entropy],
@@ -297,8 +336,8 @@ RIGHT = {
         lambda pixels, weights: torch.einsum("nd,cd->nc", weights.new_tensor(pixels), weights),
     ],
     "nearest_mean": [
-        lambda x, m: torch.cdist(x.flatten(1), m.flatten(1)).argmin(1),
+        lambda x, y, t: torch.cdist(t.flatten(1), class_means(x, y).flatten(1)).argmin(1),
         nearest_by_loop,
-        lambda x, m: (x.unsqueeze(1) - m).pow(2).sum(dim=(-1, -2)).min(dim=1).indices,
+        nearest_by_one_hot,
     ],
 }
