@@ -191,7 +191,7 @@ def test_chapter_runs_and_grades_an_exercise(page, address):
         page.keyboard.insert_text(source)
         page.keyboard.press("Control+Enter")
         expect(output).to_contain_text(f"{mark} {exercise.names[0]}:", timeout=30_000)
-        output.scroll_into_view_if_needed()
+        output.evaluate("output => output.scrollIntoView({block: 'end'})")
         shoot(page, name)
 
     hint = panel.locator("details", has_text="Hint").first
