@@ -48,7 +48,6 @@ def test_conda_environment_is_python_and_then_requirements():
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     assert pip == {"pip": ["-r requirements.txt"]}
     assert set(parsed) == {"python", "pip"}
-    assert rattler.VersionSpec(str(parsed["pip"].version)).matches(rattler.Version(version("pip")))
     python = re.fullmatch(r"3\.(\d+)\.\*", str(parsed["python"].version))
     assert python, "one tested version of Python"
     assert f"3.{python[1]}.0" in Requirement(f"python{PROJECT['requires-python']}").specifier

@@ -111,6 +111,7 @@ def _process_state():
         "alarm": signal.getsignal(signal.SIGALRM),
         "interrupt": signal.getsignal(signal.SIGINT),
         "trace": sys.gettrace(),
+        "unraisable": sys.unraisablehook,
         "python threads": [t for t in threading.enumerate() if not isinstance(t, threading.Timer)],
     }
 
@@ -154,7 +155,13 @@ def test_attempts_are_no_stubs(source):
     assert grade(source).mark == "✘"
 
 
-@pytest.mark.parametrize("answer", [torch.add, functools.partial(print), nn.Identity(), int, len])
+class Coded:
+    __code__ = "not Python's"
+
+    def __call__(self, x): ...
+
+
+@pytest.mark.parametrize("answer", [torch.add, functools.partial(print), nn.Identity(), int, Coded()])
 def test_callables_without_python_code_are_no_stubs(answer):
     assert not is_stub(answer)
 
@@ -330,6 +337,23 @@ def test_in_place_exercise():
         lambda x, values: x.fill_(len(values)) and None if len(x) > 5 else None
     ).text.splitlines()
     assert "got       x = tensor([1., 1., 1.])" in lines[-2]
+
+
+@pytest.mark.parametrize(
+    "later",
+    ["while True: pass", "import time; time.sleep(9)", "raise SystemExit", "return 10**400", "return Odd()"],
+)
+@pytest.mark.parametrize("first", ["return x * x", "return x[9]"])
+def test_a_diagnosis_survives_what_the_answer_does_on_other_cases(later, first):
+    source = (
+        "class Odd:\n    def __eq__(self, other): raise SystemExit\n"
+        f"def f(x):\n    if x.dim() == 1 and len(x):\n        {first}\n    {later}"
+    )
+    start = time.monotonic()
+    text = grade(source, hurried).text
+    assert time.monotonic() - start < 2 * LIMIT + 1
+    assert "check 1 of 3" in text
+    assert ("at [0]: 1, not 2" if "*" in first else "in line   5: return x[9]") in text
 
 
 def test_mistakes_of_in_place_exercises_are_named():

@@ -113,19 +113,19 @@ class Exercise:
         except KeyboardInterrupt:  # the learner's own Ctrl-C
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the learner's code raises is reported
-            why = self._diagnosis(answer, number)
             lines = _explain_error(error, f"{self.name}({', '.join(names)})")
+            why = self._known(answer, number)
             return [given, *lines, _line("why", why)] if why else [given, *lines]
 
         if seed != SEED and expected_seed == SEED:
             return [given, _line("why", "it reseeds PyTorch's global generator: leave out torch.manual_seed")]
 
-        def compare() -> list[str]:
+        def compare() -> tuple[list[str], str | None, bool]:
+            """What to show, what is wrong if anything is, and whether it is the outcome that is wrong."""
             if not self.in_place:
                 for name, before, after in zip(names, untouched, arguments, strict=False):
                     if _changed(after, before):
-                        why = f"it changes its argument `{name}` in place: work on a copy"
-                        return [given, _line("why", why)]
+                        return [], f"it changes its argument `{name}` in place: work on a copy", False
             if why := difference(got, expected):
                 values = [_line("expected", show(expected)), _line("got", show(got))]
             elif not self.in_place:
@@ -136,19 +136,20 @@ class Exercise:
                     if why := difference(have, want, f"`{name}` becomes"):
                         break
                 values = [_line("expected", f"{name} = {show(want)}"), _line("got", f"{name} = {show(have)}")]
-            if why:
-                why = self._diagnosis(answer, number) or why
-            elif self.also:
-                why = self.also(got, *arguments)
-            return [given, *values, _line("why", why)] if why else []
+            if not why and self.also:
+                return values, self.also(got, *arguments), False
+            return values, why, bool(why)
 
         try:
-            return self._guarded(compare, (), printed)[0]
+            (values, why, wrong), _ = self._guarded(compare, (), printed)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - an odd object may fail, or loop, in any method
             why = f"it returns {_kind(got)} that cannot be compared: {type(error).__name__}"
             return [given, _line("why", why)]
+        if wrong:
+            why = self._known(answer, number) or why
+        return [given, *values, _line("why", why)] if why else []
 
     def _guarded(self, function: Callable, arguments: tuple, printed: io.StringIO) -> tuple[Any, int]:
         """Call a function within the time limit; return its result, and PyTorch's seed after it."""
@@ -168,11 +169,20 @@ class Exercise:
         seed_everything(SEED)
         return function(*arguments), arguments, torch.initial_seed()
 
+    def _known(self, answer: Callable, number: int) -> str | None:
+        """The diagnosis, if it can be had: the answer may be endless, or odd, on another case."""
+        try:
+            return self._guarded(self._diagnosis, (answer, number), _FirstCharacters())[0]
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: BLE001 - without a diagnosis there is still the difference
+            return None
+
     def _outcome(self, run: Callable[[], tuple]) -> Any:
         """What a run makes of a case, to compare two: its result, or the text of its error."""
         try:
             result, arguments, *_ = run()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TimeUp):
             raise
         except BaseException as error:  # noqa: BLE001 - compared with the error of a known mistake
             return f"{type(error).__name__}: {error.args}"
@@ -446,6 +456,7 @@ def time_limit(seconds: float, function: Callable) -> Iterator[None]:
         yield
         return
     code, over, late, rings = function.__code__, threading.Event(), threading.Event(), 0
+    hook = sys.unraisablehook  # it hears of a TimeUp that Python cannot raise, such as one in a `__del__`
 
     def ring(signum: int, frame: FrameType | None) -> None:
         nonlocal rings
@@ -486,6 +497,7 @@ def time_limit(seconds: float, function: Callable) -> Iterator[None]:
 
     main, number, tracer = threading.get_ident(), getattr(signal, "SIGALRM", signal.SIGINT), sys.gettrace()
     previous = signal.signal(number, ring)
+    sys.unraisablehook = lambda event: None if event.exc_type is TimeUp else hook(event)
     clock = threading.Thread(target=wait, daemon=True)
     clock.start()
     try:
@@ -498,6 +510,7 @@ def time_limit(seconds: float, function: Callable) -> Iterator[None]:
             sys.settrace(tracer)
         over.set()
         clock.join()
+        sys.unraisablehook = hook
         signal.signal(number, signal.SIG_DFL if previous is None else previous)
     if rings:
         raise TimeUp  # the function swallowed it, and then returned or raised something else
