@@ -127,7 +127,9 @@ class Exercise:
                     if _changed(after, before):
                         return [], f"it changes its argument `{name}` in place: work on a copy", False
             if why := difference(got, expected):
-                values = [_line("expected", show(expected)), _line("got", show(got))]
+                values = [_line("expected", show(expected))]
+                if not why.startswith("its device"):  # mixed devices may leave meaningless numbers
+                    values.append(_line("got", show(got)))
             elif not self.in_place:
                 values = [_line("got", show(got))]
             else:

@@ -75,6 +75,9 @@ def _blank(pictures, *places):
         "two lists side by side are paired up: only corners are blank. Blank rows, then columns": (
             lambda x: _blank(x, (slice(None), [0, -1], [0, -1]))
         ),
+        "the batch dimension is forgotten: dimension 0 counts pictures, 1 rows, 2 columns": (
+            lambda x: _blank(x, 0, -1, (slice(None), 0), (slice(None), -1))
+        ),
         "only the top and the left side are blank: index -1 is the last row or column": (
             lambda x: _blank(x, (slice(None), 0), (..., 0))
         ),
@@ -126,6 +129,7 @@ def share_and_copy(array):
     mistakes={
         "the shape is right and the picture is scrambled: reshape keeps the reading order, picture after "
         "picture. First bring the row dimension to the front": lambda x: x.reshape(x.shape[1], -1),
+        "cat takes a list of tensors: list(images)": lambda x: torch.cat(x, dim=1),
         "the pictures stand below each other, not beside each other": lambda x: x.reshape(-1, x.shape[2]),
         "each picture's rows and columns are exchanged": lambda x: x.permute(2, 0, 1).reshape(x.shape[2], -1),
         "the order is right; now merge the last two dimensions with reshape": lambda x: x.permute(1, 0, 2),
@@ -174,6 +178,7 @@ def to_nchw(photos):
             torch.tensor([[1.0, 4.0, 2.0], [3.0, 0.0, 2.0], [2.0, 6.0, 1.0], [7.0, 5.0, 6.0]]),
             torch.tensor([1, 0, 1, 2]),
         ),
+        (torch.tensor([[-9.0, 1.0], [-3.0, 2.0], [-1.0, -8.0]]), torch.tensor([1, 1, 1])),
         (torch.randn(50, 10), torch.randint(0, 10, (50,))),
     ],
     mistakes={
@@ -199,8 +204,11 @@ def to_nchw(photos):
         "the largest logits themselves were compared with the labels; take their places, argmax": (
             lambda z, y: (z.amax(1) == y).float().mean()
         ),
-        "argmax ran along the rows; the classes are dimension 1": lambda z, y: (
-            (z.argmax(0) == y).float().mean()
+        "argmax compared the pictures with each other, dim=0; compare the classes, dim=1": (
+            lambda z, y: (z.argmax(0) == y).float().mean()
+        ),
+        "// throws the fraction away; the accuracy is a share, /": (
+            lambda z, y: ((z.argmax(1) == y).sum() // len(y)).float()
         ),
         "a bool tensor has no mean: cast the comparison with .float() first": lambda z, y: (
             z.argmax(1) == y
@@ -222,7 +230,7 @@ def _exp(x, dim):
         (torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.0, -1.0]]), 0),
         (torch.randn(2, 3, 4), 1),
         (torch.tensor([[1000.0, 1001.0], [0.0, 1.0]]), 1),
-        (torch.tensor([[-1000.0, 0.0, 1000.0], [0.0, 1.0, 2.0]]), 1),
+        (torch.tensor([[-1000.0, 0.0, 1000.0], [-1002.0, -1001.0, -1000.0]]), 1),
         (torch.randn(2, 3, 4), -1),
     ],
     mistakes={
@@ -239,6 +247,8 @@ def _exp(x, dim):
             lambda x, dim: x.exp() / x.exp().sum()
         ),
         "dim is ignored: it always runs along the last dimension": lambda x, dim: x.softmax(-1),
+        "dim is ignored: it always runs along dimension 1": lambda x, dim: x.softmax(1),
+        "the exponentials are right; now divide by their sum along dim": lambda x, dim: _exp(x, dim),
         "dim is ignored: it always runs along dimension 0": lambda x, dim: x.softmax(0),
         "without keepdim=True the sums are lined up with another dimension": (
             lambda x, dim: _exp(x, dim) / _exp(x, dim).sum(dim)
@@ -267,7 +277,7 @@ def softmax(x, dim):
     cases=lambda: [
         (torch.tensor([[0, 1, 1, 5], [2, 1, 0, 0]]), torch.tensor([2, 1, 7])),
         (torch.randint(0, 4, (5, 6)), torch.tensor([3, 1, 2])),
-        (torch.zeros(2, 3, dtype=torch.int64), torch.tensor([7])),
+        (torch.full((20, 20), 150), torch.tensor([7, 150])),
         (torch.randint(0, 3, (3, 3)), torch.tensor([2, 0, 1])),
     ],
     mistakes={
@@ -332,6 +342,9 @@ def object_areas(id_map, ids):
         "the sum runs over the rows of b; it must run over the features, the last dimension": (
             lambda a, b: (a[:, None] - b).square().sum(1)
         ),
+        "the differences do not line up: (N, 1, D) against (M, D) gives (N, M, D)": (
+            lambda a, b: (a[:, :, None] - b).square().sum(-1)
+        ),
         "still one value for each feature: sum over the last dimension": lambda a, b: (
             a[:, None] - b
         ).square(),
@@ -361,11 +374,11 @@ def _chosen(z, y):
         "these are raw logits: take log_softmax over the classes first": lambda z, y: (
             -z[range(len(y)), y].mean()
         ),
-        "softmax twice: F.cross_entropy takes the logits as they are": (
+        "softmax was applied twice: start from the logits as they are": (
             lambda z, y: torch.nn.functional.cross_entropy(z.softmax(1), y)
         ),
         "probabilities; expected: their logarithms": lambda z, y: -z.softmax(1)[range(len(y)), y].mean(),
-        "log_softmax runs along the classes, dim=1; here it ran along the rows": (
+        "log_softmax compared the rows with each other, dim=0; the classes are dimension 1": (
             lambda z, y: -z.log_softmax(0)[range(len(y)), y].mean()
         ),
         "[:, targets] takes every target's column for every row; pair row i with targets[i] instead": (
@@ -374,11 +387,17 @@ def _chosen(z, y):
         "[targets] takes whole rows; pair row i with targets[i] instead": (
             lambda z, y: -z.log_softmax(1)[y % len(y)].mean()
         ),
-        "gather ran along the rows; the classes are dimension 1": (
+        "gather took the targets as row numbers, dim=0; the classes are dimension 1": (
             lambda z, y: -z.log_softmax(1).gather(0, y[:, None]).mean()
         ),
         "gather needs an index with as many dimensions as its input: targets[:, None]": (
             lambda z, y: -z.log_softmax(1).gather(1, y).mean()
+        ),
+        "logits are no probabilities, some are negative: take log_softmax, not log": (
+            lambda z, y: -z.log()[range(len(y)), y].mean()
+        ),
+        "the logarithm of the mean probability; expected: the mean of the logarithms": (
+            lambda z, y: -z.softmax(1)[range(len(y)), y].mean().log()
         ),
         "exp overflows for logits of 1000: log_softmax does the two steps safely": (
             lambda z, y: -(z.exp() / z.exp().sum(1, keepdim=True))[range(len(y)), y].log().mean()
@@ -395,10 +414,12 @@ def cross_entropy(logits, targets):
 
 
 def _is_free_copy(got, x) -> str | None:
+    if got is x:
+        return "it is x itself, under a second name"
     if got.grad_fn is not None:
         return "it is still part of x's graph: clone is recorded there, only detach leaves it"
     if got.requires_grad:
-        return "requires_grad is True: it would start a graph of its own. detach it last"
+        return "requires_grad is True: what is computed from it would be recorded again"
     if got.is_inference():
         return "it was made in inference mode, where tensors cannot be changed later"
     if got.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
@@ -455,12 +476,20 @@ def scores(pixels, weights):
     return torch.tensor(pixels, dtype=weights.dtype, device=weights.device) @ weights.T
 
 
+def _classes(y):
+    return range(int(y.max()) + 1)
+
+
 def _means(x, y):
-    return torch.stack([x[y == c].mean(dim=0) for c in range(int(y.max()) + 1)])
+    return torch.stack([x[y == c].mean(dim=0) for c in _classes(y)])
 
 
 def _distances(x, y, t):
     return (t[:, None] - _means(x, y)).square().sum((2, 3))
+
+
+def _nearest(means, t):
+    return (t[:, None] - means).square().sum((2, 3)).argmin(1)
 
 
 @exercise(
@@ -489,7 +518,8 @@ def _distances(x, y, t):
         "argmin without dim=1 numbers the cells of the whole table": lambda x, y, t: _distances(
             x, y, t
         ).argmin(),
-        "positive and negative differences cancel: square before you sum": (
+        "only the brightness of whole pictures was compared: square each pixel's difference before you sum, "
+        "and let the mean of a class be a picture, mean(dim=0)": (
             lambda x, y, t: (t[:, None] - _means(x, y)).sum((2, 3)).abs().argmin(1)
         ),
         "differences without a square: the smallest is the most negative, not the nearest": (
@@ -500,6 +530,15 @@ def _distances(x, y, t):
         ),
         "the largest dot product is not the smallest distance": (
             lambda x, y, t: (t.flatten(1) @ _means(x, y).flatten(1).T).argmax(1)
+        ),
+        "the sum of a class's images; expected: the mean": (
+            lambda x, y, t: _nearest(torch.stack([x[y == c].sum(dim=0) for c in _classes(y)]), t)
+        ),
+        "a class that does not occur has the mean NaN, which argmin picks: there are max + 1 classes": (
+            lambda x, y, t: _nearest(torch.stack([x[y == c].mean(dim=0) for c in range(10)]), t)
+        ),
+        "the last class is missing: there are max + 1 classes": (
+            lambda x, y, t: _nearest(_means(x, y)[:-1], t)
         ),
         "all the distances are right; now the class of the smallest in each row": _distances,
         "that is the nearest training image itself; expected: its class, by the mean of each class": (

@@ -3,6 +3,8 @@
 Each is what a learner might well write. The right ones differ from the solution in the notebook.
 """
 
+import copy
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,13 @@ def zero_only_rows(images):
 def zero_pictures(images):
     images = images.clone()
     images[0] = images[-1] = 0
+    return images
+
+
+def forget_the_batch(images):
+    images = images.clone()
+    images[0] = images[-1] = 0
+    images[:, 0] = images[:, -1] = 0
     return images
 
 
@@ -86,6 +95,11 @@ def softmax_global_maximum(x, dim):
     return e / e.sum(dim, keepdim=True)
 
 
+def softmax_clamped_maximum(x, dim):
+    e = (x - x.amax(dim, keepdim=True).clamp(min=0)).exp()
+    return e / e.sum(dim, keepdim=True)
+
+
 def softmax_without_keepdim(x, dim):
     e = (x - x.amax(dim, keepdim=True)).exp()
     return e / e.sum(dim)
@@ -116,6 +130,16 @@ def one_hot_cross_entropy(logits, targets):
 
 def class_means(x, y):
     return torch.stack([x[y == c].mean(0) for c in range(int(y.max()) + 1)])
+
+
+def means_of_ten_classes(x, y, t):
+    means = torch.stack([x[y == c].mean(0) for c in range(10)])
+    return (t[:, None] - means).square().sum((2, 3)).argmin(1)
+
+
+def means_without_dim(x, y, t):
+    means = torch.stack([x[y == c].mean() for c in range(int(y.max()) + 1)])
+    return (t.flatten(1)[:, None] - means[:, None]).square().sum(2).argmin(1)
 
 
 def class_distances(x, y, t):
@@ -154,6 +178,7 @@ WRONG = {
         (lambda images: images.div_(16), "error     RuntimeError"),
     ],
     "blank_border": [
+        (forget_the_batch, "the batch dimension is forgotten"),
         (zero_rows_in_place, "changes its argument `images` in place"),
         (zero_only_rows, "columns are not"),
         (zero_pictures, "whole pictures are blank"),
@@ -182,6 +207,7 @@ WRONG = {
             "reshape copies where it must",
         ),
         (lambda images: torch.cat(list(images)), "below each other"),
+        (lambda images: torch.cat(images, dim=1), "cat takes a list of tensors"),
     ],
     "to_nchw": [
         (lambda photos: torch.stack(photos), "channels still come last"),
@@ -197,6 +223,11 @@ WRONG = {
         (lambda logits, labels: (logits.argmax(1) != labels).float().mean(), "share of wrong rows"),
         (lambda logits, labels: 100 * (logits.argmax(1) == labels).float().mean(), "from 0 to 1"),
         (lambda logits, labels: (logits.argmax(1) == labels).float(), "the mean over the rows"),
+        (lambda logits, labels: (logits.abs().argmax(1) == labels).float().mean(), "accuracy: check 3"),
+        (
+            lambda logits, labels: ((logits.argmax(1) == labels).sum() // len(labels)).float(),
+            "throws the fraction",
+        ),
         (lambda logits, labels: (logits.argmax() == labels).float().mean(), "argmax without dim=1"),
         (
             lambda logits, labels: (logits.argmax(0) == labels).float().mean(),
@@ -216,6 +247,8 @@ WRONG = {
         (softmax_global_maximum_last_dim, "dim is ignored"),
         (softmax_without_keepdim, "keepdim=True"),
         (lambda x, dim: x.softmax(-1), "always runs along the last dimension"),
+        (lambda x, dim: x.softmax(1), "always runs along dimension 1"),
+        (softmax_clamped_maximum, "values are off"),
         (lambda x, dim: x.exp() / x.exp().sum(), "sum along dim"),
         (lambda x, dim: x.log_softmax(dim), "logarithm"),
         (lambda x, dim: (x - x.max(dim, keepdim=True)).exp(), "returns a pair (values, indices)"),
@@ -232,6 +265,10 @@ WRONG = {
         (lambda id_map, ids: (id_map != ids[:, None, None]).sum((1, 2)), "do not belong"),
         (lambda id_map, ids: [(id_map == i).sum() for i in ids], "it returns a list, not a tensor"),
         (lambda id_map, ids: id_map.flatten().bincount()[1:], "its shape is"),
+        (
+            lambda id_map, ids: (id_map == ids[:, None, None]).sum((1, 2), dtype=torch.uint8).long(),
+            "values are off",
+        ),
     ],
     "squared_distances": [
         (torch.cdist, "leave out the root"),
@@ -249,7 +286,7 @@ WRONG = {
         (lambda z, y: -z.log_softmax(1)[:, y].mean(), "every target's column"),
         (lambda z, y: -z[range(len(y)), y].mean(), "raw logits"),
         (lambda z, y: -z.softmax(1)[range(len(y)), y].mean(), "expected: their logarithms"),
-        (lambda z, y: -z.log_softmax(0)[range(len(y)), y].mean(), "dim=1"),
+        (lambda z, y: -z.log_softmax(0)[range(len(y)), y].mean(), "compared the rows with each other"),
         (lambda z, y: -z.softmax(1).log()[range(len(y)), y].mean(), "log_softmax does the two steps safely"),
         (
             lambda z, y: -z.log_softmax(1).gather(1, y).mean(),
@@ -258,7 +295,8 @@ WRONG = {
         (lambda z, y: F.cross_entropy(z, y).item(), "a float, not a tensor"),
     ],
     "snapshot": [
-        (lambda x: x, "requires_grad is True"),
+        (lambda x: x, "x itself"),
+        (copy.deepcopy, "requires_grad is True"),
         (lambda x: x.detach(), "shares x's memory"),
         (lambda x: x.clone(), "only detach leaves it"),
         (lambda x: x.data, "shares x's memory"),
@@ -291,6 +329,8 @@ WRONG = {
             "nearest single training image",
         ),
         (lambda x, y, t: class_distances(x, y, x).argmin(1), "the training images were classified"),
+        (means_of_ten_classes, "which argmin picks"),
+        (means_without_dim, "let the mean of a class be a picture"),
     ],
 }
 
