@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, RED, GREY = (  # Okabe and Ito: told apart by colour-blind readers
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#D55E00", "#999999",
@@ -59,7 +60,13 @@ def show(fig: Figure, alt: str) -> None:
 
 
 def show_images(
-    images: torch.Tensor, titles: Sequence[object] | None = None, *, title: str, alt: str, columns: int = 8
+    images: torch.Tensor,
+    titles: Sequence[object] | None = None,
+    *,
+    title: str,
+    alt: str,
+    columns: int = 8,
+    signed: bool = False,
 ) -> None:
     """Show a batch of images in rows, dark ink on white for one channel.
 
@@ -69,6 +76,8 @@ def show_images(
         titles: a text for each image.
         title, alt: the finding, and the figure in words.
         columns: how many images stand in a row.
+        signed: one-channel images whose sign matters, such as weights: zero is white, negative values
+            are orange, positive ones violet, on one scale for all images.
 
     Raises:
         TypeError: `images` is no tensor, or of a dtype that is no image.
@@ -85,6 +94,9 @@ def show_images(
     height = 8 / max(columns, 5) * rows * (1.25 if titles is not None else 1.0)
     fig, axes = plt.subplots(rows, columns, figsize=(8, height + 0.4), squeeze=False)
     limits = {"vmin": pictures.min(), "vmax": pictures.max()} if pictures.ndim == 3 else {}
+    if signed:
+        largest = abs(pictures).max() or 1
+        limits = {"vmin": -largest, "vmax": largest, "cmap": "PuOr"}
     for ax in axes.flat:
         ax.axis("off")
     for i, (ax, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
@@ -92,6 +104,46 @@ def show_images(
         if titles is not None:
             ax.set_title(str(titles[i]), fontsize=10)
     fig.suptitle(title)
+    show(fig, alt)
+
+
+def show_curves(
+    curves: Mapping[str, Sequence[float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    alt: str,
+    first: int = 0,
+    log: bool = False,
+    levels: Mapping[str, float] | None = None,
+) -> None:
+    """Draw curves over whole numbers, such as losses over steps, with their names beside them.
+
+    Args:
+        curves: name → values, at first, first + 1, ...
+        xlabel, ylabel: what the axes count, with units.
+        title, alt: the finding, and the figure in words.
+        first: where the curves begin on the x axis.
+        log: whether the y axis is logarithmic.
+        levels: name → a height to mark with a dashed line.
+
+    Raises:
+        ValueError: there is no curve, or one without values.
+    """
+    if not curves or not all(len(values) for values in curves.values()):
+        raise ValueError("there is nothing to draw: give at least one curve, and values for each.")
+    fig, ax = plt.subplots()
+    styles = ("-", "--", "-.", ":")
+    for i, (name, values) in enumerate(curves.items()):
+        places = range(first, first + len(values))
+        marker = "o" if len(values) <= 30 else ""
+        ax.plot(places, values, styles[i % 4], marker=marker, markersize=4, color=COLORS[i], label=name)
+    for name, height in (levels or {}).items():
+        ax.axhline(height, color=GREY, linestyle=(0, (1, 1)), label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fig.legend(loc="outside right center", frameon=False)
     show(fig, alt)
 
 

@@ -247,7 +247,7 @@ WRONG = {
     "trailing comma": ("def f(x):\n    return x * 2,", "it returns a tuple, not a tensor"),
     "generator": ("def f(x):\n    yield x * 2", "it returns a generator, not a tensor"),
     "itself": ("def f(x):\n    return f", "it returns a function, not a tensor"),
-    "class": ("class f:\n    def __init__(self, x): ...", "it returns a f, not a tensor"),
+    "class": ("class f:\n    def __init__(self, x): self.x = x", "it returns a f, not a tensor"),
     "shape": ("def f(x):\n    return x[None] * 2", "its shape is (1, 3), not (3,)"),
     "dtype": ("def f(x):\n    return x.double() * 2", "its dtype is torch.float64, not torch.float32"),
     "bool": ("def f(x):\n    return x > 0", "its dtype is torch.bool, not torch.float32"),
