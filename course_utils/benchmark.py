@@ -48,7 +48,8 @@ def run_nbval(notebooks: list[Path]) -> str:
     options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=120", "-q", "--color=no"]
     command = [sys.executable, "-m", "pytest", *options, *map(str, notebooks)]
     done = subprocess.run(command, capture_output=True, encoding="utf-8")
-    return (done.stdout.strip() or done.stderr.strip()).splitlines()[-1]
+    said = (done.stdout.strip() or done.stderr.strip() or "pytest said nothing").splitlines()[-1]
+    return said if done.returncode == 0 else f"FAILED: {said}"
 
 
 def run_plain(notebooks: list[Path]) -> str:
@@ -66,7 +67,7 @@ def run_plain(notebooks: list[Path]) -> str:
             stderr=subprocess.DEVNULL,
         )
         failed += done.returncode != 0
-    return f"{len(notebooks) - failed} of {len(notebooks)} scripts without an error"
+    return f"FAILED: {failed} of {len(notebooks)} scripts" if failed else f"{len(notebooks)} scripts ran"
 
 
 def import_seconds(module: str) -> float:
@@ -97,8 +98,8 @@ def code_cells(path: Path) -> int:
     return sum(cell["cell_type"] == "code" for cell in cells)
 
 
-def main() -> None:
-    """Measure what the command line asks for, and print the table."""
+def main() -> int:
+    """Measure what the command line asks for, and print the table; return 1 if a notebook failed."""
     parser = argparse.ArgumentParser(description="Time notebooks under nbval and as plain scripts.")
     parser.add_argument("folder", nargs="?", type=Path, default=NOTEBOOKS, help="default: the course's")
     parser.add_argument("--repeats", type=int, default=3, help="rounds; three times as many for imports")
@@ -126,7 +127,8 @@ def main() -> None:
     print(f"\n{'import':<24}{'seconds':>8}{'':>10}{'ratio':>7}")
     for name, (time_taken, ratio) in imports.items():
         print(f"{name:<24}{time_taken:>8.2f}{'':>10}{ratio:>7.2f}")
+    return int(any(text.startswith("FAILED") for text in said.values()))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -33,7 +33,7 @@ if importlib.util.find_spec("course_utils") is None:
     if not (course / "course_utils").is_dir():
         address = "ADDRESS"
         course = Path("FOLDER").resolve()
-        if not course.is_dir():
+        if not (course / "course_utils").is_dir():
             subprocess.run(["git", "clone", "--quiet", "--depth=1", address, str(course)], check=True)
     sys.path.insert(0, str(course))"""
 
@@ -103,9 +103,12 @@ def repository() -> str:
 
 def setup_source() -> str:
     """Return the first code cell of every notebook, for the address of this repository."""
-    address = repository()
-    folder = address.rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
-    return SETUP.replace("ADDRESS", address).replace("FOLDER", folder)
+    return SETUP.replace("ADDRESS", repository()).replace("FOLDER", setup_folder())
+
+
+def setup_folder() -> str:
+    """Return the folder that the setup cell clones into: the last part of the address."""
+    return repository().rstrip("/").rsplit("/", 1)[-1].removesuffix(".git")
 
 
 def kernel_environment(ipython_folder: str) -> dict[str, str]:
@@ -121,7 +124,9 @@ def kernel_environment(ipython_folder: str) -> dict[str, str]:
         "IPYTHONDIR": ipython_folder,
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger warns about frozen modules
         "PYTHONHASHSEED": "0",
-        "PYTHONWARNINGS": "error::DeprecationWarning,error::FutureWarning",
+        # Calls in cells. Those in course_utils fail in the tests, by pyproject.toml; elsewhere a library may
+        # call its own old functions, which is not for the course to fail on.
+        "PYTHONWARNINGS": "error::DeprecationWarning:__main__,error::FutureWarning:__main__",
     }
 
 

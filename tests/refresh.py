@@ -49,7 +49,10 @@ def refreshed(path: Path) -> str:
         RefreshError: a cell fails, warns, takes too long or ends the kernel, or the result is no
             valid notebook.
     """
-    stored = read_notebook(path)
+    try:
+        stored = read_notebook(path)
+    except (AttributeError, nbformat.reader.NotJSONError, nbformat.ValidationError) as error:
+        raise RefreshError(f"this is no notebook: {error}") from error
     if (stored.nbformat, stored.nbformat_minor) != (4, 5):
         raise RefreshError(f"format {stored.nbformat}.{stored.nbformat_minor}: save it as 4.5.")
     nb = copy.deepcopy(stored)
@@ -168,7 +171,7 @@ def main() -> int:
     for path in arguments.notebook or notebooks():
         try:
             text = refreshed(path)
-        except (RefreshError, OSError, nbformat.reader.NotJSONError) as error:
+        except (RefreshError, OSError) as error:
             print(f"failed     {path}: {error}", flush=True)
             bad = True
             continue

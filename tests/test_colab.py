@@ -25,6 +25,7 @@ from notebook_tools import (
     notebooks,
     read_notebook,
     repository,
+    setup_folder,
     setup_source,
 )
 
@@ -169,8 +170,3 @@ def test_clone_that_fails_shows_the_message_of_git_in_the_notebook(colab, tmp_pa
     assert "fatal:" in said
     assert "nowhere" in said
     assert [output.ename for output in outputs if output.output_type == "error"] == ["CalledProcessError"]
-
-
-def setup_folder() -> str:
-    """Return the folder that the setup cell clones into: the last part of the address."""
-    return repository().rsplit("/", 1)[-1]

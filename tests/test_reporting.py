@@ -78,6 +78,12 @@ def test_approx_of_what_is_no_number(value):
 # --- expect_error ----------------------------------------------------------------------------------
 
 
+def test_a_format_must_begin_with_the_number():
+    with pytest.raises(ValueError, match="must begin with its field"):
+        approx(1, 0, 2, "loss {:.2f}")
+    assert approx(-1, -2, 0, "{:+.1f} m") == "≈ -1.0 m"
+
+
 def test_an_expected_error_is_printed(capsys):
     with expect_error(ZeroDivisionError):
         1 / 0  # noqa: B018

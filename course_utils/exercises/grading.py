@@ -567,6 +567,11 @@ def _runs_in(code: CodeType, frame: FrameType | None) -> bool:
     return False
 
 
+def _set_environment(variables: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+
+
 _SETTINGS: list[tuple[Callable, Callable]] = [  # how to read and how to set what a function may change
     (torch.get_default_dtype, torch.set_default_dtype),
     (
@@ -575,6 +580,9 @@ _SETTINGS: list[tuple[Callable, Callable]] = [  # how to read and how to set wha
     ),
     (torch.is_grad_enabled, torch.set_grad_enabled),
     (torch.get_num_threads, torch.set_num_threads),
+    (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (lambda: dict(os.environ), _set_environment),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     (torch._tensor_str.get_printoptions, lambda options: torch.set_printoptions(**options)),
     (os.getcwd, os.chdir),
@@ -586,7 +594,7 @@ _SETTINGS: list[tuple[Callable, Callable]] = [  # how to read and how to set wha
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Put back every random state and global setting that a learner's function or a case could change."""
+    """Put back the random states, the settings of _SETTINGS and the environment variables."""
     settings = [(read, write, read()) for read, write in _SETTINGS]
     states = [(torch.set_rng_state, torch.get_rng_state()), (random.setstate, random.getstate())]
     states.append((np.random.set_state, np.random.get_state()))  # noqa: NPY002 - the global generator
