@@ -87,6 +87,8 @@ def show_images(
     pictures = _checked_images(images)
     if titles is not None and len(titles) != len(pictures):
         raise ValueError(f"{len(titles)} titles for {len(pictures)} images: give one for each.")
+    if signed and pictures.ndim == 4:
+        raise ValueError("colours have no sign: signed=True needs images of one channel.")
     if columns < 1:
         raise ValueError(f"columns={columns}: at least one image must stand in a row.")
     columns = min(columns, len(pictures))
@@ -142,7 +144,7 @@ def show_curves(
     for name, height in (levels or {}).items():
         ax.axhline(height, color=GREY, linestyle=(0, (1, 1)), label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if log else "linear")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
     fig.legend(loc="outside right center", frameon=False)
     show(fig, alt)
 

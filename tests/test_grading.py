@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from course_utils.exercises import grading
-from course_utils.exercises.grading import Exercise, difference, exercise, is_stub, show
+from course_utils.exercises.grading import Exercise, Result, difference, exercise, is_stub, show
 
 LIMIT = 0.1  # seconds that `hurried` gives
 
@@ -967,3 +967,86 @@ def test_an_endless_stream_may_be_an_argument():
 def test_verdicts_are_marked_alike_in_text_and_attribute():
     assert {double.grade(f).mark for f in (lambda x: None, lambda x: x, lambda x: 2 * x)} == {"○", "✘", "✔"}
     assert isinstance(double.grade(len), grading.Verdict)
+
+
+# --- Answers that are classes, and `call` -----------------------------------------------------------
+
+
+def _use(answer, size, x):
+    """Scale(size)(x)"""
+    model = answer(size)
+    if not isinstance(model, nn.Module):
+        return Result(..., "it is no module")
+    return Result(model(x).detach(), None if list(model.parameters()) else "it has no parameter")
+
+
+@exercise(
+    cases=lambda: [(2, torch.tensor([1.0, 3.0])), (3, torch.randn(4, 3))],
+    call=_use,
+    mistakes={"it adds": lambda size: _Applied(size, torch.add)},
+)
+class Scale(nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((size,), 2.0))
+
+    def forward(self, x):
+        return x * self.factor
+
+
+class _Applied(Scale.reference):
+    def __init__(self, size, operation):
+        super().__init__(size)
+        self.operation = operation
+
+    def forward(self, x):
+        return self.operation(x, self.factor)
+
+
+MODULE = (
+    "class Scale(torch.nn.Module):\n    def __init__(self, size):\n        super().__init__()\n        {}\n"
+)
+MODULE += "    def forward(self, x):\n        {}\n"
+PARAMETER = "self.f = torch.nn.Parameter(torch.full((size,), 2.0))"
+
+
+@pytest.mark.parametrize(
+    ("source", "mark", "text"),
+    [
+        (MODULE.format(PARAMETER, "return self.f * x"), "✔", "✔ Scale: 2 of 2 checks"),
+        (MODULE.format(PARAMETER, "return self.f + x"), "✘", "it adds"),
+        (MODULE.format(PARAMETER, "return self.f + 2 * x"), "✘", "2 of 2 values are off"),
+        (MODULE.format("self.f = 2", "return x * self.f"), "✘", "why       it has no parameter"),
+        (MODULE.format("self.f = 2", "return x + self.f"), "✘", "it adds"),  # the value comes first
+        (MODULE.format(PARAMETER, "return x * self.g"), "✘", "in line   6: return x * self.g  (in forward)"),
+        ("class Scale:\n    def __init__(self, size): self.f = 2", "✘", "why       it is no module"),
+        ("class Scale:\n    def __init__(self): self.f = 2", "✘", "Scale.__init__() takes 1 positional"),
+        (MODULE.format(PARAMETER, "return x.mul_(2)"), "✘", "changes its argument `x` in place"),
+    ],
+)
+def test_a_class_is_made_and_called(source, mark, text):
+    verdict = Scale.grade(learner(source, "Scale"))
+    assert verdict.mark == mark
+    assert text in verdict.text
+    if mark == "✘":
+        assert "given     size = 2, x = tensor([1., 3.])" in verdict.text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "class Scale(torch.nn.Module):\n    def __init__(self, size): ...\n    def forward(self, x): ...",
+        'class Scale(torch.nn.Module):\n    """Multiply."""\n    def forward(self, x):\n        pass',
+    ],
+)
+def test_a_class_of_stubs_is_not_started(source):
+    assert Scale.grade(learner(source, "Scale")).text == "○ Scale: not started"
+
+
+def test_a_class_with_one_written_method_is_started():
+    assert Scale.grade(learner(MODULE.format(PARAMETER, "..."), "Scale")).mark == "✘"
+
+
+def test_long_values_are_cut_where_the_class_says():
+    assert len(show(list(range(24)), 300)) > 80
+    assert show("x" * 70) == repr("x" * 70)

@@ -356,3 +356,49 @@ def test_storage_of_what_it_cannot_draw(view):
 
 def test_colours_of_the_course_are_distinct():
     assert len(set(plotting.COLORS)) == 8
+
+
+# --- show_curves and signed images -----------------------------------------------------------------
+
+
+def test_curves_are_drawn_with_their_names_and_levels(figures):
+    plotting.show_curves(
+        {"a": [3.0, 2.0, 1.0], "b": torch.tensor([1.0, 2.0])},
+        xlabel="step",
+        ylabel="loss",
+        first=5,
+        log=True,
+        levels={"floor": 0.5},
+        **WORDS,
+    )
+    (ax,) = figures[0].axes
+    a, b, floor = ax.lines
+    assert list(a.get_xdata()) == [5, 6, 7]
+    assert list(b.get_ydata()) == [1.0, 2.0]
+    assert set(floor.get_ydata()) == {0.5}
+    assert ax.get_yscale() == "log"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss")
+    assert [text.get_text() for text in figures[0].legends[0].texts] == ["a", "b", "floor"]
+
+
+@pytest.mark.parametrize("curves", [{}, {"a": []}, {"a": [1.0], "b": []}])
+def test_curves_without_values_are_refused(curves):
+    with pytest.raises(ValueError, match="nothing to draw"):
+        plotting.show_curves(curves, xlabel="step", ylabel="loss", **WORDS)
+
+
+def test_signed_images_have_their_zero_in_the_middle(figures):
+    show_images(torch.tensor([[[-1.0, 0.0]], [[3.0, 0.5]]]), signed=True, **WORDS)
+    pictures = [ax.images[0] for ax in figures[0].axes if ax.images]
+    assert [picture.get_clim() for picture in pictures] == [(-3.0, 3.0)] * 2
+    assert {picture.get_cmap().name for picture in pictures} == {"PuOr"}
+
+
+def test_signed_images_of_zeros_are_drawn(figures):
+    show_images(torch.zeros(1, 2, 2), signed=True, **WORDS)
+    assert figures[0].axes[0].images[0].get_clim() == (-1.0, 1.0)
+
+
+def test_colours_have_no_sign():
+    with pytest.raises(ValueError, match="one channel"):
+        show_images(torch.rand(2, 3, 4, 4), signed=True, **WORDS)

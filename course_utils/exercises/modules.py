@@ -228,6 +228,7 @@ def _chained(images: int, *layers: nn.Module, training: bool) -> tuple:
         _chained(4, nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5), training=False),
     ],
     call=_classified,
+    seconds=20,  # more than enough: convolutions crawl where many processes share few cores
     mistakes={
         "these are logits; expected: probabilities, from softmax over the classes": _predict(
             lambda z: (z.argmax(1), z.amax(1))
@@ -686,6 +687,7 @@ def _small_cnn(in_place: bool) -> nn.Module:
         (_small_cnn(True), torch.randn(3, 1, 5, 6), ["features.0", "features.1", "flatten"]),
     ],
     call=_captured,
+    seconds=20,
     mistakes={
         "the ReLU after it works in place and wrote over the captured values, for detach() shares memory: "
         "clone() as well": _capturing(keep=lambda output: output),
@@ -747,6 +749,7 @@ def _zeroed(x: torch.Tensor, *place: Any) -> torch.Tensor:
         (nn.Conv2d(1, 4, 3), 3, torch.randn(5, 1, 3, 4)),
     ],
     call=_silenced,
+    seconds=20,
     mistakes={
         "nothing changes: a hook replaces the output by what it returns, and it returned nothing": _hooked(
             lambda output, channel: None
@@ -900,6 +903,7 @@ def _bottleneck(**options: Any) -> Callable:
         (12, 3, 2, torch.randn(2, 12, 5, 4)),
     ],
     call=_blocked,
+    seconds=20,
     mistakes={
         "the stride is in the first convolution; expected: in the 3 × 3 one, conv2, as in torchvision": (
             _bottleneck(strided=1)
