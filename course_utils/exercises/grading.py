@@ -59,8 +59,12 @@ class Exercise:
         also: Callable[..., str | None] | None,
         in_place: bool,
         seconds: float,
+        call: Callable | None,
     ) -> None:
         self.reference, self.name = reference, reference.__name__
+        self.call = call or _call
+        parameters = inspect.signature(call or reference).parameters
+        self.names = list(parameters)[1:] if call else list(parameters)
         self.cases, self.mistakes, self.also = cases, mistakes, also
         self.in_place, self.seconds = in_place, seconds
 
@@ -72,7 +76,7 @@ class Exercise:
         if not callable(answer):
             advice = f"give the function itself, check.{self.name}({self.name}), without calling it"
             return Verdict("✘", f"✘ {self.name}: {advice}")
-        if is_stub(answer):
+        if is_stub(answer) and isinstance(answer, type) == isinstance(self.reference, type):
             return Verdict("○", f"○ {self.name}: not started")
         with _undisturbed():
             torch.set_grad_enabled(True)
@@ -98,7 +102,7 @@ class Exercise:
     def _judge(self, answer: Callable, number: int, printed: io.StringIO) -> list[str]:
         """Return what is wrong with `answer` on one case, a line each; an empty list if nothing is."""
         arguments, untouched = self._case(number), self._case(number)
-        names = list(inspect.signature(self.reference).parameters)[: len(arguments)]
+        names = self.names[: len(arguments)]
         share = max(50, (WIDTH - 20) // max(len(names), 1) - 10)
         shown = (f"{n} = {show(a, share)}" for n, a in zip(names, untouched, strict=False))
         given = _line("given", ", ".join(shown))
@@ -106,7 +110,7 @@ class Exercise:
 
         seed_everything(SEED)
         try:
-            got, seed = self._guarded(answer, arguments, printed)
+            got, seed = self._guarded(functools.partial(self.call, answer), arguments, printed)
         except TimeUp:
             why = f"stopped after {self.seconds:g} s: is there a loop that does not end?"
             return [given, _line("why", why)]
@@ -169,7 +173,7 @@ class Exercise:
         """What `function` makes of a case: its result, the arguments after it, and PyTorch's seed."""
         arguments = self._case(number)
         seed_everything(SEED)
-        return function(*arguments), arguments, torch.initial_seed()
+        return self.call(function, *arguments), arguments, torch.initial_seed()
 
     def _known(self, answer: Callable, number: int) -> str | None:
         """The diagnosis, if it can be had: the answer may be endless, or odd, on another case."""
@@ -222,6 +226,7 @@ def exercise(
     also: Callable[..., str | None] | None = None,
     in_place: bool = False,
     seconds: float = 5.0,
+    call: Callable | None = None,
 ) -> Callable[[Callable], Exercise]:
     """Turn a reference solution into the checker of its exercise.
 
@@ -232,15 +237,21 @@ def exercise(
         also: `also(got, *arguments)` returns what is still wrong with a result of the right value.
         in_place: the function is to change its arguments; these are compared, too.
         seconds: how long one call may take. The limit holds in the main thread, where cells run.
+        call: `call(answer, *arguments)` uses an answer that is no function, such as a class, and returns
+            what is to be compared. Without it, the answer is called with the arguments.
     """
-    return lambda reference: Exercise(reference, cases, mistakes or {}, also, in_place, seconds)
+    return lambda reference: Exercise(reference, cases, mistakes or {}, also, in_place, seconds, call)
 
 
 def is_stub(function: Callable) -> bool:
-    """Tell whether a function's body is still only a docstring, `...` or `pass`.
+    """Tell whether the body of a function, or of each method of a class, is only a docstring, `...` or `pass`.
 
     Python compiles a lone `return` or `return None` to the same code, so that these count, too.
     """
+    if isinstance(function, type):
+        methods = [getattr(value, "__func__", value) for value in vars(function).values()]
+        methods = [method for method in methods if isinstance(method, FunctionType)]
+        return bool(methods) and all(map(is_stub, methods))
     if not isinstance(function, (FunctionType, MethodType)):
         return False
     steps = [s for s in dis.get_instructions(function.__code__) if s.opname not in {"RESUME", "NOP", "CACHE"}]
@@ -427,6 +438,10 @@ def _is_library(file: str) -> bool:
         or any(path.is_relative_to(root) for root in roots)
         or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
     )
+
+
+def _call(function: Callable, *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def _apply(function: Callable, arguments: tuple) -> Any:
