@@ -5,6 +5,7 @@ Every figure ends in `show(fig, alt)`: one style, labelled axes, and a text alte
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -287,11 +288,10 @@ def show_lines(
         ax.plot(_plain(x), _plain(y), "osD^"[i % 4], color="black", markersize=4.5, label=name)
     for i, (name, (x, y)) in enumerate(lines.items()):
         style = ("-", "--", "-.", ":")[i % 4]
-        ax.plot(_plain(x), _plain(y), style, linewidth=max(3.4 - 0.7 * i, 1.3), label=name)
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    if log:
-        ax.set_yscale("log")
-    ax.legend(frameon=False)
+        ax.plot(_plain(x), _plain(y), style, linewidth=max(3.4 - 0.7 * i, 1.6), label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    fig.suptitle(title, fontsize=12)
+    fig.legend(frameon=False, loc="outside right center")
     show(fig, alt)
 
 
@@ -356,7 +356,7 @@ def show_graph(
         ValueError: an output has no `grad_fn`, or its graph has more than 40 nodes.
     """
     rows = outputs if isinstance(outputs, Mapping) else {"": outputs}
-    labels = {get_gradient_edge(t): _named(n, t) for n, t in (names or {}).items() if t.requires_grad}
+    labels = {get_gradient_edge(t).node: _named(n, t) for n, t in (names or {}).items()}
     graphs = []
     for output in rows.values():
         if output.grad_fn is None:
@@ -399,7 +399,7 @@ def _layers(last: Node) -> list[list[Node]]:
 def _draw_graph(
     ax: Axes,
     layers: list[list[Node]],
-    labels: Mapping[tuple[Node, int], str],
+    labels: Mapping[Node, str],
     text: str,
     columns: int,
     pitch: float,
@@ -412,20 +412,18 @@ def _draw_graph(
         for column, layer in enumerate(layers)
         for row, node in enumerate(layer)
     }
-    width, height = 0.82 * pitch, 0.42
+    width, height = 0.84 * pitch, 0.42
     for node, (x, y) in places.items():
         kind = node.name().rpartition("::")[2]
-        leaf = kind == "AccumulateGrad"
-        corner = (x - width / 2, y - height / 2)
-        style = {"facecolor": GREEN, "alpha": 0.25} if leaf else {"facecolor": "whitesmoke"}
-        ax.add_patch(
-            FancyBboxPatch(corner, width, height, "round,pad=0,rounding_size=0.08", linewidth=0, **style)
+        style = (
+            {"facecolor": GREEN, "alpha": 0.25} if kind == "AccumulateGrad" else {"facecolor": "whitesmoke"}
         )
-        size = min(9.0, 72 * width / (0.62 * max(len(kind), 1)))
-        ax.text(x, y, kind, ha="center", va="center", fontsize=size, family="monospace")
-        name = "  ".join(label for (owner, _), label in labels.items() if owner is node)
-        if name:
-            ax.text(x, y + height / 2 + 0.05, name, ha="center", va="bottom", weight="bold", fontsize=9.5)
+        box = ((x - width / 2, y - height / 2), width, height, "round,pad=0,rounding_size=0.08")
+        ax.add_patch(FancyBboxPatch(*box, linewidth=0, **style))
+        words = re.sub(r"(?=Backward|Grad)", "\n", kind, count=1) if width < 1.3 else kind
+        ax.text(x, y, words, ha="center", va="center", fontsize=9, family="monospace", linespacing=1.1)
+        name = labels.get(node, "")
+        ax.text(x, y + height / 2 + 0.05, name, ha="center", va="bottom", weight="bold", fontsize=9.5)
         targets = [following for following, _ in node.next_functions if following is not None]
         for i, target in enumerate(targets):
             (a, b), shift = places[target], 0.2 * (i - (len(targets) - 1) / 2)  # keeps x * x's arrows apart

@@ -9,8 +9,8 @@ from torch.autograd import Function, gradcheck
 from course_utils.exercises.grading import exercise
 
 
-def square(x):
-    return x**2
+def parabola(x):
+    return x**2 + 2 * x + 5
 
 
 def cube_minus_x(x):
@@ -29,7 +29,7 @@ def _touch(f, x0):
 
 
 @exercise(
-    cases=lambda: [(square, 3.0), (cube_minus_x, -1.5), (torch.sin, 2.0), (halves_or_squares, 0.5)],
+    cases=lambda: [(parabola, 3.0), (cube_minus_x, -1.5), (torch.sin, 2.0), (halves_or_squares, 0.5)],
     mistakes={
         "f(x0) is the height of the line at x0; its intercept is the height at 0": _touch,
         "the slope is right, the intercept is not: from x0 back to 0 the line changes by -slope * x0": (
@@ -140,7 +140,7 @@ def _is_clear(_, parameters, lr) -> str | None:
         "it goes uphill: subtract the gradient": lambda p, lr: _stepped(p, lr, sign=1),
         "the learning rate is missing: the step is lr times the gradient": lambda p, lr: _stepped(p, 1.0),
         "the parameters have not moved. `p = p - ...` gives the name p to a new tensor; change p itself, "
-        "with -= or sub_": lambda p, lr: None,
+        "with -= or sub_": lambda p, lr: print(end=""),
         "divided by lr; the step is lr times the gradient": lambda p, lr: _stepped(p, 1 / lr),
     },
 )
@@ -228,7 +228,7 @@ def _chunk_gradients(loss_of, w, x, y, size):
 
 def _weighted(*arguments, drop_last=False):
     chunks = list(_chunk_gradients(*arguments))
-    if drop_last and chunks[-1][1] < arguments[-1]:
+    if drop_last and len(chunks) > 1 and chunks[-1][1] < arguments[-1]:
         chunks.pop()
     return sum(g * n for g, n in chunks) / sum(n for _, n in chunks)
 
@@ -249,8 +249,8 @@ def _weighted(*arguments, drop_last=False):
     mistakes={
         "the sum of the chunks' gradients; each is the gradient of a mean over its own rows, so give it the "
         "weight (rows in the chunk) / (all rows)": lambda *a: sum(g for g, _ in _chunk_gradients(*a)),
-        "the mean over the chunks counts the short last chunk as much as a full one: weight each chunk by its "
-        "number of rows": lambda *a: torch.stack([g for g, _ in _chunk_gradients(*a)]).mean(0),
+        "the mean over the chunks counts the short last chunk as much as a full one: give each chunk the "
+        "weight of its number of rows": lambda *a: torch.stack([g for g, _ in _chunk_gradients(*a)]).mean(0),
         "each chunk has the weight size / (all rows), but the last one has fewer rows than size": (
             lambda *a: sum(g for g, _ in _chunk_gradients(*a)) * a[-1] / len(a[2])
         ),
@@ -337,8 +337,11 @@ def tanh_gradients(x, y, w1, b1, w2):
 
 def _use_function(function, x, upstream):
     """Run a Function forward and backward at x; `upstream` is what comes back to its output."""
+    before = x.clone()
     leaf = x.detach().requires_grad_()  # has x's memory, so that a change of x is seen
     output = function.apply(leaf)
+    if not torch.equal(x, before):
+        return None
     (output * upstream).sum().backward()
     away = x[x != 0].double().requires_grad_()
     return {
@@ -348,14 +351,14 @@ def _use_function(function, x, upstream):
     }
 
 
-def _relu_like(backward):
-    """Make a Function whose forward is ReLU's."""
+def _relu_like(backward, forward=lambda x: x.clamp(min=0)):
+    """Make a Function from two plain functions."""
 
     class Mistaken(Function):
         @staticmethod
         def forward(ctx, x):
             ctx.save_for_backward(x)
-            return x.clamp(min=0)
+            return forward(x)
 
     Mistaken.backward = staticmethod(lambda ctx, grad_output: backward(ctx.saved_tensors[0], grad_output))
     return Mistaken
@@ -388,9 +391,6 @@ class _Identity(Function):
         "the mask asks for the sign of grad_output; it is the sign of x that counts": (
             _relu_like(lambda x, g: g * (g > 0))
         ),
-        "that is max(grad_output, 0); grad_output may be negative, it is the sign of x that counts": (
-            _relu_like(lambda x, g: g.clamp(min=0))
-        ),
         "the derivative is multiplied by x instead of grad_output": _relu_like(lambda x, g: x * (x > 0)),
         "multiplied by the output, max(x, 0); ReLU's derivative is 1 where x is positive": (
             _relu_like(lambda x, g: g * x.clamp(min=0))
@@ -398,6 +398,9 @@ class _Identity(Function):
         "at x = 0 the gradient is to be 0, as in PyTorch: use x > 0": _relu_like(lambda x, g: g * (x >= 0)),
         "the mask is turned round: the gradient passes where x is positive": (
             _relu_like(lambda x, g: g * (x < 0))
+        ),
+        "the output is float32, whatever x is: keep the dtype of x": (
+            _relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp(min=0).float())
         ),
         "backward returns nothing: is there a `return`?": _relu_like(lambda x, g: None),
         "forward returns x as it is: negative numbers become 0": _Identity,
@@ -415,7 +418,10 @@ class ReLU(Function):
         return grad_output * (x > 0)
 
 
-def _nll(x, mean, log_std, constant=0.5 * math.log(2 * math.pi), scale=1.0):
+HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
+
+
+def _nll(x, mean, log_std, constant=HALF_LOG_2_PI, scale=1.0):
     return scale * log_std + ((x - mean) / log_std.exp()).square() / 2 + constant
 
 
@@ -450,10 +456,10 @@ def _reaches_both(got, x, mean, log_std) -> str | None:
         "right for each measurement; now take the mean": _nll,
         "the constant 0.5 * log(2 * pi) is missing": lambda x, m, s: _nll(x, m, s, constant=0).mean(),
         "the constant is 0.5 * log(2 * pi), half of what was added": (
-            lambda x, m, s: _nll(x, m, s, constant=math.log(2 * math.pi)).mean()
+            lambda x, m, s: _nll(x, m, s, constant=2 * HALF_LOG_2_PI).mean()
         ),
         "the constant comes with the other sign: minus the logarithm of 1 / sqrt(2 pi) is positive": (
-            lambda x, m, s: _nll(x, m, s, constant=-0.5 * math.log(2 * math.pi)).mean()
+            lambda x, m, s: _nll(x, m, s, constant=-HALF_LOG_2_PI).mean()
         ),
         "the term log_std is missing: without it, a wider Gaussian would always look better": (
             lambda x, m, s: _nll(x, m, s, scale=0).mean()
@@ -462,16 +468,16 @@ def _reaches_both(got, x, mean, log_std) -> str | None:
             lambda x, m, s: _nll(x, m, s, scale=-1).mean()
         ),
         "log_std was used as the standard deviation itself; std is log_std.exp()": (
-            lambda x, m, s: (s.log() + ((x - m) / s).square() / 2 + 0.5 * math.log(2 * math.pi)).mean()
+            lambda x, m, s: (s.log() + ((x - m) / s).square() / 2 + HALF_LOG_2_PI).mean()
         ),
         "the difference is divided by std once; square the quotient, so that it is divided by std squared": (
-            lambda x, m, s: (s + (x - m).square() / s.exp() / 2 + 0.5 * math.log(2 * math.pi)).mean()
+            lambda x, m, s: (s + (x - m).square() / s.exp() / 2 + HALF_LOG_2_PI).mean()
         ),
         "the square is to be divided by 2": (
-            lambda x, m, s: (s + ((x - m) / s.exp()).square() + 0.5 * math.log(2 * math.pi)).mean()
+            lambda x, m, s: (s + ((x - m) / s.exp()).square() + HALF_LOG_2_PI).mean()
         ),
         "the mean over x was taken before the square: each measurement has its own square": (
-            lambda x, m, s: s + ((x.mean() - m) / s.exp()).square() / 2 + 0.5 * math.log(2 * math.pi)
+            lambda x, m, s: s + ((x.mean() - m) / s.exp()).square() / 2 + HALF_LOG_2_PI
         ),
         "that is the likelihood's density; the loss is minus its logarithm": (
             lambda x, m, s: (-_nll(x, m, s)).exp().mean()
@@ -488,7 +494,7 @@ def _counts(*intervals):
 
 
 def _rate(counts):
-    """Solve rate / (1 - exp(-rate)) = mean, where the slope of the likelihood is 0, by halving an interval."""
+    """Solve rate / (1 - exp(-rate)) = mean, where the likelihood is largest, by halving an interval."""
     mean = counts.double().mean().item()
     low, high = 1e-9, mean
     for _ in range(200):
@@ -504,7 +510,7 @@ def _rate(counts):
         (_counts(30, 55, 40, 20, 5),),
     ],
     mistakes={
-        "that is the mean of the recorded counts; the intervals with 0 that nobody wrote down would lower it": (
+        "that is the mean of the recorded counts; the intervals with 0 are missing from it": (
             lambda k: k.double().mean().item()
         ),
         "that is the logarithm of the rate: return the rate itself": lambda k: math.log(_rate(k)),
@@ -539,12 +545,12 @@ def _each(loss, w, x, y):
 
 
 def _norms(g):
-    return g.norm(dim=1, keepdim=True)
+    return torch.linalg.vector_norm(g, dim=1, keepdim=True)
 
 
 def _clip_mean(loss, w, x, y, most):
     mean = _each(loss, w, x, y).mean(0)
-    return mean * min(1, most / mean.norm().item())
+    return mean * min(1, most / torch.linalg.vector_norm(mean).item())
 
 
 @exercise(
@@ -554,24 +560,25 @@ def _clip_mean(loss, w, x, y, most):
             torch.tensor([1.0, -1.0]),
             torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.5, 1.0]]),
             torch.tensor([-1.5, 1.0, 1.0]),
-            4.0,
+            3.0,
         ),
         (squared_error, torch.randn(4), torch.randn(7, 4), torch.randn(7), 2.0),
         (
             absolute_error,
             torch.randn(3, dtype=torch.float64),
-            *torch.randn(5, 4, dtype=torch.float64).split([3, 1], 1),
+            torch.randn(5, 3, dtype=torch.float64),
+            torch.randn(5, dtype=torch.float64),
             1.5,
         ),
         (squared_error, torch.tensor([2.0]), torch.tensor([[1.0], [3.0]]), torch.tensor([2.0, 5.0]), 1.0),
     ],
     mistakes={
+        "nothing was clipped: this is the mean of the whole gradients": (
+            lambda loss, w, x, y, m: _each(loss, w, x, y).mean(0)
+        ),
         "the mean gradient was clipped; expected: each gradient on its own, and then the mean": _clip_mean,
         "every gradient was brought to the norm `most`; those that are shorter stay as they are": (
             lambda loss, w, x, y, m: (_each(loss, w, x, y) * m / _norms(_each(loss, w, x, y))).mean(0)
-        ),
-        "nothing was clipped: this is the mean of the whole gradients": (
-            lambda loss, w, x, y, m: _each(loss, w, x, y).mean(0)
         ),
         "each number was clamped by itself, which turns the gradient; scale the whole vector by its norm": (
             lambda loss, w, x, y, m: _each(loss, w, x, y).clamp(-m, m).mean(0)
@@ -586,7 +593,7 @@ def _clip_mean(loss, w, x, y, most):
         ),
         "one factor for all rows, from the norm of the whole table; expected: a norm for each row": (
             lambda loss, w, x, y, m: (
-                _each(loss, w, x, y) * (m / _each(loss, w, x, y).norm()).clamp(max=1)
+                _each(loss, w, x, y) * (m / torch.linalg.vector_norm(_each(loss, w, x, y))).clamp(max=1)
             ).mean(0)
         ),
         "gradients that are too long were left out; expected: shortened to `most`": (

@@ -204,7 +204,9 @@ class Exercise:
         def guarded(n: int) -> tuple:
             arguments = self._case(n)
             seed_everything(SEED)
-            return self._guarded(answer, arguments, _FirstCharacters())[0], arguments
+            return self._guarded(functools.partial(self.call, answer), arguments, _FirstCharacters())[
+                0
+            ], arguments
 
         mine = functools.cache(lambda n: self._outcome(lambda: guarded(n)))
         right = functools.cache(lambda n: self._outcome(lambda: self._run(self.reference, n)))
@@ -244,7 +246,7 @@ def exercise(
 
 
 def is_stub(function: Callable) -> bool:
-    """Tell whether the body of a function, or of each method of a class, is only a docstring, `...` or `pass`.
+    """Tell whether the body of a function, or of all methods of a class, is a docstring, `...` or `pass`.
 
     Python compiles a lone `return` or `return None` to the same code, so that these count, too.
     """
@@ -369,7 +371,10 @@ def show(value: Any, most: int = WIDTH - 12) -> str:
 class _OneLine(reprlib.Repr):
     """Python's own short form of nested and long values, which also knows tensors."""
 
-    maxlevel, maxlist, maxtuple, maxdict, maxset, maxstring, maxlong, maxother = 4, 24, 24, 8, 8, 80, 40, 300
+    def __init__(self) -> None:
+        super().__init__()  # it sets the limits of this instance
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxset = 4, 24, 24, 8, 8
+        self.maxstring, self.maxlong, self.maxother = 80, 40, 300
 
     def repr1(self, value: Any, level: int) -> str:
         if isinstance(value, (torch.Tensor, np.ndarray)):
