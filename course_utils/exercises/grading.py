@@ -62,7 +62,7 @@ class Exercise:
         call: Callable | None,
     ) -> None:
         self.reference, self.name = reference, reference.__name__
-        self.call = call or _call
+        self.call, self.how = call or _call, inspect.getdoc(call) if call else None
         parameters = inspect.signature(call or reference).parameters
         self.names = list(parameters)[1:] if call else list(parameters)
         self.cases, self.mistakes, self.also = cases, mistakes, also
@@ -117,7 +117,7 @@ class Exercise:
         except KeyboardInterrupt:  # the learner's own Ctrl-C
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the learner's code raises is reported
-            lines = _explain_error(error, f"{self.name}({', '.join(names)})")
+            lines = _explain_error(error, self.how or f"{self.name}({', '.join(names)})")
             why = self._known(answer, number)
             return [given, *lines, _line("why", why)] if why else [given, *lines]
 
@@ -143,7 +143,7 @@ class Exercise:
                         break
                 values = [_line("expected", f"{name} = {show(want)}"), _line("got", f"{name} = {show(have)}")]
             if not why and self.also:
-                return values, self.also(got, *arguments), False
+                return [] if self.in_place else values, self.also(got, *arguments), False
             return values, why, bool(why)
 
         try:
@@ -240,7 +240,7 @@ def exercise(
         in_place: the function is to change its arguments; these are compared, too.
         seconds: how long one call may take. The limit holds in the main thread, where cells run.
         call: `call(answer, *arguments)` uses an answer that is no function, such as a class, and returns
-            what is to be compared. Without it, the answer is called with the arguments.
+            what is to be compared; its docstring says how. Without it, the answer is called.
     """
     return lambda reference: Exercise(reference, cases, mistakes or {}, also, in_place, seconds, call)
 

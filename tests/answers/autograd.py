@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 02: wrong ones with a phrase of the verdict that they get, and right ones.
+"""Answers to the exercises of chapter 02: wrong ones with a phrase of their verdict, and right ones.
 
 Each is what a learner might well write. The right ones differ from the solution in the notebook.
 """
