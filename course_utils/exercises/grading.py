@@ -204,9 +204,8 @@ class Exercise:
         def guarded(n: int) -> tuple:
             arguments = self._case(n)
             seed_everything(SEED)
-            return self._guarded(functools.partial(self.call, answer), arguments, _FirstCharacters())[
-                0
-            ], arguments
+            run = functools.partial(self.call, answer)
+            return self._guarded(run, arguments, _FirstCharacters())[0], arguments
 
         mine = functools.cache(lambda n: self._outcome(lambda: guarded(n)))
         right = functools.cache(lambda n: self._outcome(lambda: self._run(self.reference, n)))
