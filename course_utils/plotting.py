@@ -1,20 +1,23 @@
-"""The course's figures: images, tensors as grids of numbers, and where a view's numbers lie in memory.
+"""The course's figures: images, tensors as grids of numbers, views in memory, curves and autograd graphs.
 
 Every figure ends in `show(fig, alt)`: one style, labelled axes, and a text alternative under it.
 """
 
 import base64
 import io
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
+from torch.autograd.graph import Node, get_gradient_edge
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, RED, GREY = (  # Okabe and Ito: told apart by colour-blind readers
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#D55E00", "#999999",
@@ -313,6 +316,185 @@ def show_storage(views: Mapping[str, torch.Tensor], *, title: str, alt: str) -> 
         ax.text(left + i + 0.5, 1.9, str(i), ha="center", va="center", color="dimgray", fontsize=8)
     _fit(fig, ax, (min(0, left - 2.6), max(x, left + size)), (-tallest - 2.1, 3.4), title)
     show(fig, alt)
+
+
+def show_lines(
+    lines: Mapping[str, tuple[Sequence[float] | torch.Tensor, Sequence[float] | torch.Tensor]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    alt: str,
+    points: Mapping[str, tuple[Sequence[float] | torch.Tensor, Sequence[float] | torch.Tensor]] | None = None,
+    log: bool = False,
+) -> None:
+    """Plot named lines, and named sets of points, in one pair of axes.
+
+    Args:
+        lines: name → (x, y). Later lines are thinner and dashed, so that equal ones can be told apart.
+        xlabel, ylabel: what the axes show, with units.
+        title, alt: the finding, and the figure in words.
+        points: name → (x, y), drawn as black dots.
+        log: whether the y axis is logarithmic.
+    """
+    fig, ax = plt.subplots()
+    for i, (name, (x, y)) in enumerate((points or {}).items()):
+        ax.plot(_plain(x), _plain(y), "osD^"[i % 4], color="black", markersize=4.5, label=name)
+    for i, (name, (x, y)) in enumerate(lines.items()):
+        style = ("-", "--", "-.", ":")[i % 4]
+        ax.plot(_plain(x), _plain(y), style, linewidth=max(3.4 - 0.7 * i, 1.6), label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    fig.suptitle(title, fontsize=12)
+    fig.legend(frameon=False, loc="outside right center")
+    show(fig, alt)
+
+
+def show_descent(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    values: torch.Tensor,
+    path: Sequence[tuple[float, float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    alt: str,
+) -> None:
+    """Draw a function of two variables as contour lines, and on it the path of a descent.
+
+    Args:
+        x, y: (N,) and (M,), the places along the axes.
+        values: (M, N), the function: one row for each y.
+        path: the points of the descent, in order.
+        xlabel, ylabel: what the axes show, with units.
+        title, alt: the finding, and the figure in words.
+
+    Raises:
+        ValueError: the shapes do not fit together.
+    """
+    if values.shape != (len(y), len(x)):
+        raise ValueError(
+            f"values have shape {tuple(values.shape)}: expected {(len(y), len(x))}, a row for each y."
+        )
+    fig, ax = plt.subplots(figsize=(8, 4))
+    levels = torch.linspace(0, 1, 14).square() * (values.max() - values.min()) + values.min()
+    ax.contourf(_plain(x), _plain(y), _plain(values), _plain(levels), cmap="Blues_r")
+    ax.contour(_plain(x), _plain(y), _plain(values), _plain(levels), colors="white", linewidths=0.6)
+    steps = torch.tensor(path)
+    ax.plot(_plain(steps[:, 0]), _plain(steps[:, 1]), "o-", color=ORANGE, markersize=3.5, linewidth=1.2)
+    for (a, b), name, color in ((path[0], "start", "white"), (path[-1], "end", "white")):
+        ax.annotate(name, (a, b), xytext=(8, 6), textcoords="offset points", color=color, weight="bold")
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    show(fig, alt)
+
+
+def show_graph(
+    outputs: torch.Tensor | Mapping[str, torch.Tensor],
+    names: Mapping[str, torch.Tensor] | None = None,
+    *,
+    title: str,
+    alt: str,
+) -> None:
+    """Draw the graph that autograd has recorded, as it stands: what `backward` would walk through.
+
+    From the tensor's `grad_fn` follow `next_functions` to the leaves. A box is one such node. The boxes
+    stand in the order in which they were computed, from left to right; each arrow is an entry of
+    `next_functions`, and points back. Inputs that need no gradient have no node.
+
+    Args:
+        outputs: where to start; several, each with its text, are drawn below each other.
+        names: name → tensor of the graph; its box gets the name, and the value or the shape.
+        title, alt: the finding, and the figure in words.
+
+    Raises:
+        ValueError: an output has no `grad_fn`, or its graph has more than 40 nodes.
+    """
+    rows = outputs if isinstance(outputs, Mapping) else {"": outputs}
+    labels = {get_gradient_edge(t).node: _named(n, t) for n, t in (names or {}).items()}
+    graphs = []
+    for output in rows.values():
+        if output.grad_fn is None:
+            raise ValueError("the output has no grad_fn: nothing was recorded for it. Is it a leaf?")
+        graphs.append(_layers(output.grad_fn))
+    columns = max(map(len, graphs))
+    pitch = min(8 / columns, 1.75)  # inches from column to column
+    heights = [max(map(len, layers)) for layers in graphs]
+    fig, ax = plt.subplots(figsize=(8, sum(0.95 * h for h in heights) + 0.5))
+    top = 0.0
+    for (text, _), layers, height in zip(rows.items(), graphs, heights, strict=True):
+        _draw_graph(ax, layers, labels, text, columns, pitch, top - 0.95 * height / 2)
+        top -= 0.95 * height
+    ax.set(xlim=(-4, 4), ylim=(top, 0), aspect="equal")
+    ax.axis("off")
+    fig.suptitle(title)
+    show(fig, alt)
+
+
+def _layers(last: Node) -> list[list[Node]]:
+    """Sort the nodes by their longest path from `last`; the layer computed first comes first."""
+    depth: dict[Node, int] = {}
+
+    def visit(node: Node, steps: int) -> None:
+        if depth.get(node, -1) < steps:
+            depth[node] = steps
+            if len(depth) > 40:
+                raise ValueError("the graph has more than 40 nodes: draw that of a smaller computation.")
+            for following, _ in node.next_functions:
+                if following is not None:
+                    visit(following, steps + 1)
+
+    visit(last, 0)
+    layers: list[list[Node]] = [[] for _ in range(max(depth.values()) + 1)]
+    for node, steps in depth.items():
+        layers[steps].append(node)
+    return layers[::-1]
+
+
+def _draw_graph(
+    ax: Axes,
+    layers: list[list[Node]],
+    labels: Mapping[Node, str],
+    text: str,
+    columns: int,
+    pitch: float,
+    middle: float,
+) -> None:
+    """Draw one graph; `middle` is the height of its centre line, and all is measured in inches."""
+    left = -pitch * (columns - 1) / 2
+    places = {
+        node: (left + pitch * column, middle + 0.95 * ((len(layer) - 1) / 2 - row) - 0.05)
+        for column, layer in enumerate(layers)
+        for row, node in enumerate(layer)
+    }
+    width, height = 0.84 * pitch, 0.42
+    for node, (x, y) in places.items():
+        kind = node.name().rpartition("::")[2]
+        style = (
+            {"facecolor": GREEN, "alpha": 0.25} if kind == "AccumulateGrad" else {"facecolor": "whitesmoke"}
+        )
+        box = ((x - width / 2, y - height / 2), width, height, "round,pad=0,rounding_size=0.08")
+        ax.add_patch(FancyBboxPatch(*box, linewidth=0, **style))
+        words = re.sub(r"(?=Backward|Grad)", "\n", kind, count=1) if width < 1.3 else kind
+        ax.text(x, y, words, ha="center", va="center", fontsize=9, family="monospace", linespacing=1.1)
+        name = labels.get(node, "")
+        ax.text(x, y + height / 2 + 0.05, name, ha="center", va="bottom", weight="bold", fontsize=9.5)
+        targets = [following for following, _ in node.next_functions if following is not None]
+        for i, target in enumerate(targets):
+            (a, b), shift = places[target], 0.2 * (i - (len(targets) - 1) / 2)  # keeps x * x's arrows apart
+            arrow = {"arrowstyle": "-|>", "color": BLUE, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.3}
+            ax.annotate("", (a + width / 2, b - shift), (x - width / 2, y - shift), arrowprops=arrow)
+    if text:
+        ax.text(-4, middle + 0.36, text, ha="left", va="center", family="monospace", fontsize=9.5)
+
+
+def _named(name: str, tensor: torch.Tensor) -> str:
+    """A tensor's name with its value or, if it has several, its shape."""
+    return f"{name} = {tensor.item():g}" if tensor.numel() == 1 else f"{name} {tuple(tensor.shape)}"
+
+
+def _plain(values: Sequence[float] | torch.Tensor) -> np.ndarray:
+    """The values as a NumPy array, which is what matplotlib understands without a warning."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
 def _as_tables(tensor: torch.Tensor, trailing: int = 0) -> torch.Tensor:

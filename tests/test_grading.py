@@ -155,6 +155,52 @@ def test_attempts_are_no_stubs(source):
     assert grade(source).mark == "✘"
 
 
+@exercise(call=lambda answer, x: answer.apply(x), cases=lambda: [(torch.tensor([1.0, -2.0]),)])
+class Halve:
+    @staticmethod
+    def apply(x):
+        return x / 2
+
+
+def test_a_class_is_graded_by_what_the_call_makes_of_it():
+    class Right:
+        apply = staticmethod(lambda x: x * 0.5)
+
+    class Wrong:
+        apply = staticmethod(lambda x: x * 2)
+
+    assert Halve.grade(Right).text == "✔ Halve: 1 of 1 checks"
+    assert "expected  tensor([ 0.5000, -1.0000])" in Halve.grade(Wrong).text
+    assert "given     x = tensor([ 1., -2.])" in Halve.grade(Wrong).text
+    assert "AttributeError" in Halve.grade(lambda x: x / 2).text
+
+
+def test_a_class_is_a_stub_while_none_of_its_methods_is_written():
+    class Stub:
+        """Halve."""
+
+        @staticmethod
+        def apply(x):
+            """Return half of x."""
+            ...
+
+        def other(self):
+            pass
+
+    class Begun(Stub):
+        @staticmethod
+        def apply(x): ...
+
+        def other(self):
+            return 1
+
+    assert Halve.grade(Stub).text == "○ Halve: not started"
+    assert is_stub(Stub)
+    assert not is_stub(Begun)
+    assert Halve.grade(Begun).mark == "✘"
+    assert double.grade(Stub).mark == "✘"  # where a function is expected, a class is no start
+
+
 class Coded:
     __code__ = "not Python's"
 

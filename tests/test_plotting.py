@@ -13,7 +13,17 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 
 from course_utils import plotting
-from course_utils.plotting import show, show_broadcast, show_grids, show_images, show_reductions, show_storage
+from course_utils.plotting import (
+    show,
+    show_broadcast,
+    show_descent,
+    show_graph,
+    show_grids,
+    show_images,
+    show_lines,
+    show_reductions,
+    show_storage,
+)
 
 WORDS = {"title": "a finding", "alt": "what the figure shows"}
 
@@ -98,6 +108,11 @@ def test_axes_must_be_labelled(labels, displayed):
         lambda: show_images(torch.arange(128.0).reshape(2, 8, 8), ["a", "b"], **WORDS),
         lambda: show_grids({"x": torch.arange(6).reshape(2, 3), "y": torch.ones(2)}, **WORDS),
         lambda: show_storage(_views(), **WORDS),
+        lambda: show_lines({"a": ([0, 1], [1, 2])}, **AXES, **WORDS),
+        lambda: show_descent(
+            torch.arange(3), torch.arange(2), torch.eye(3)[:2], [(0, 0), (1, 1)], **AXES, **WORDS
+        ),
+        lambda: show_graph(_leaf(2.0) ** 2, **WORDS),
         lambda: show_broadcast(
             dict(zip("ab", _pair(), strict=True)), sign="+", result=_pair()[0] + _pair()[1], **WORDS
         ),
@@ -352,6 +367,127 @@ def test_storage_of_what_it_cannot_draw(view):
     x = torch.ones(2, 3)
     with pytest.raises(ValueError, match=r"x has shape|do not share one storage"):
         show_storage({"x": view(x)} if view(x).dim() == 3 else {"a": x, "x": view(x)}, **WORDS)
+
+
+# --- lines, descents, graphs -----------------------------------------------------------------------
+
+AXES = {"xlabel": "step", "ylabel": "loss"}
+
+
+def test_lines_and_points_are_drawn_as_given(figures):
+    x = torch.arange(3.0, requires_grad=True)
+    show_lines({"a": (range(3), x), "b": ([0, 2], [5, 7])}, points={"c": ([1], [2])}, **AXES, **WORDS)
+    (fig,) = figures
+    drawn = {line.get_label(): np.array(line.get_data()).tolist() for line in fig.axes[0].lines}
+    assert drawn == {"a": [[0, 1, 2], [0, 1, 2]], "b": [[0, 2], [5, 7]], "c": [[1], [2]]}
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["c", "a", "b"]
+    assert (fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel(), fig.get_suptitle()) == (
+        "step", "loss", "a finding"
+    )  # fmt: skip
+    assert len({(line.get_linestyle(), line.get_linewidth()) for line in fig.axes[0].lines[1:]}) == 2
+
+
+@pytest.mark.parametrize(("log", "scale"), [(False, "linear"), (True, "log")])
+def test_the_scale_of_lines(log, scale, figures):
+    show_lines({"a": ([1, 2], [1, 10])}, log=log, **AXES, **WORDS)
+    assert figures[0].axes[0].get_yscale() == scale
+
+
+def test_a_descent_is_drawn_over_its_contours(figures):
+    x, y = torch.linspace(-1, 1, 5), torch.linspace(-2, 2, 7)
+    path = [(-1.0, 2.0), (0.5, 1.0), (0.0, 0.0)]
+    show_descent(x, y, x.square() + y[:, None].square(), path, **AXES, **WORDS)
+    (line,) = figures[0].axes[0].lines
+    assert line.get_xydata().tolist() == [list(point) for point in path]
+    assert _texts(figures[0]) == ["start", "end"]
+
+
+def test_a_descent_over_a_transposed_surface_is_refused():
+    with pytest.raises(ValueError, match=r"values have shape \(5, 7\): expected \(7, 5\)"):
+        show_descent(torch.ones(5), torch.ones(7), torch.ones(5, 7), [(0, 0)], **AXES, **WORDS)
+
+
+def _leaf(*values):
+    return torch.tensor(values if len(values) > 1 else values[0], requires_grad=True)
+
+
+def _arrows(fig):
+    """The start and the end of each arrow, as the names of the boxes."""
+    ax = fig.axes[0]
+    boxes = {text.get_position(): text.get_text().replace("\n", "") for text in ax.texts if text.get_text()}
+
+    def box(x, y):
+        return min(boxes.items(), key=lambda item: np.hypot(item[0][0] - x, item[0][1] - y))[1]
+
+    half = ax.patches[0].get_width() / 2
+    arrows = [text for text in ax.texts if hasattr(text, "xy") and text.arrow_patch]
+    return [(box(a.xyann[0] + half, a.xyann[1]), box(a.xy[0] - half, a.xy[1])) for a in arrows]
+
+
+def test_the_graph_is_the_one_that_autograd_recorded(figures):
+    w = _leaf(2.0)
+    y = w**2
+    show_graph(10 * y + 25, {"w": w, "y": y}, **WORDS)
+    assert _arrows(figures[0]) == [
+        ("PowBackward0", "AccumulateGrad"), ("MulBackward0", "PowBackward0"), ("AddBackward0", "MulBackward0")
+    ]  # fmt: skip
+    assert {"w = 2", "y = 4"} <= set(_texts(figures[0]))
+
+
+def test_a_tensor_used_twice_is_one_box_with_two_arrows(figures):
+    w = _leaf(2.0)
+    show_graph(w * w, **WORDS)
+    assert len(figures[0].axes[0].patches) == 2
+    assert _arrows(figures[0]) == [("MulBackward0", "AccumulateGrad")] * 2
+
+
+def test_branches_of_a_graph(figures):
+    a, b = _leaf(1.0, 2.0), _leaf(3.0, 4.0)
+    show_graph((a.exp() + b).sum(), {"a": a, "b": b}, **WORDS)
+    boxes = [text.replace("\n", "") for text in _texts(figures[0])]
+    assert sorted(boxes) == sorted(
+        [
+            "SumBackward0",
+            "AddBackward0",
+            "ExpBackward0",
+            "AccumulateGrad",
+            "AccumulateGrad",
+            "a (2,)",
+            "b (2,)",
+        ]
+        + [""] * boxes.count("")
+    )
+    assert len(_arrows(figures[0])) == 4
+
+
+def test_several_graphs_stand_below_each_other(figures):
+    a, b = _leaf(1.0), _leaf(2.0)
+    show_graph({"first": a + 1, "second": b.exp().log()}, **WORDS)
+    heights = {text.get_text(): text.get_position()[1] for text in figures[0].axes[0].texts}
+    assert heights["first"] > heights["second"]
+    assert len(figures[0].axes[0].patches) == 5
+
+
+def test_the_graph_can_still_be_walked(figures):
+    w = _leaf(3.0)
+    z = w**2
+    show_graph(z, {"w": w}, **WORDS)
+    z.backward()
+    assert w.grad == 6
+
+
+@pytest.mark.parametrize("tensor", [torch.ones(2), torch.ones(2, requires_grad=True)])
+def test_a_graph_without_operations_is_refused(tensor):
+    with pytest.raises(ValueError, match="no grad_fn: nothing was recorded for it"):
+        show_graph(tensor, **WORDS)
+
+
+def test_a_graph_too_large_to_draw_is_refused():
+    x = _leaf(1.0)
+    for _ in range(50):
+        x = x + 1
+    with pytest.raises(ValueError, match="more than 40 nodes"):
+        show_graph(x, **WORDS)
 
 
 def test_colours_of_the_course_are_distinct():

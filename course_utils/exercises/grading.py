@@ -87,7 +87,7 @@ class Exercise:
         if not callable(answer):
             advice = f"give the function itself, check.{self.name}({self.name}), without calling it"
             return Verdict("✘", f"✘ {self.name}: {advice}")
-        if is_stub(answer):
+        if is_stub(answer) and isinstance(answer, type) == isinstance(self.reference, type):
             return Verdict("○", f"○ {self.name}: not started")
         answer = self._usable(answer)
         with _undisturbed():
@@ -123,7 +123,7 @@ class Exercise:
 
         seed_everything(SEED)
         try:
-            got, seed = self._guarded(answer, arguments, printed)
+            got, seed = self._guarded(functools.partial(self.call, answer), arguments, printed)
         except TimeUp:
             why = f"stopped after {self.seconds:g} s: is there a loop that does not end?"
             return [given, _line("why", why)]
@@ -161,7 +161,11 @@ class Exercise:
                         break
                 values = [_line("expected", f"{name} = {show(want)}"), _line("got", f"{name} = {show(have)}")]
             if not why:
-                return values, wrong or (self.also(got, *arguments) if self.also else None), False
+                return (
+                    [] if self.in_place else values,
+                    wrong or (self.also(got, *arguments) if self.also else None),
+                    False,
+                )
             return values, why, True
 
         try:
@@ -273,9 +277,7 @@ def is_stub(function: Callable) -> bool:
     Python compiles a lone `return` or `return None` to the same code, so that these count, too.
     """
     if isinstance(function, type):
-        members = [
-            getattr(member, "__func__", member) for member in vars(function).values()
-        ]  # static ones, too
+        members = [getattr(member, "__func__", member) for member in vars(function).values()]
         members = [member for member in members if isinstance(member, FunctionType)]
         methods = [m for m in members if not m.__name__.startswith("__annotate")]  # Python 3.14 adds these
         return bool(methods) and all(is_stub(method) for method in methods)
@@ -468,6 +470,10 @@ def _is_library(file: str) -> bool:
         or any(path.is_relative_to(root) for root in roots)
         or not {"site-packages", "dist-packages"}.isdisjoint(path.parts)
     )
+
+
+def _call(function: Callable, *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 def _apply(function: Callable, arguments: tuple) -> Any:

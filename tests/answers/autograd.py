@@ -1,0 +1,659 @@
+"""Answers to the exercises of chapter 02: wrong ones with a phrase of their verdict, and right ones.
+
+Each is what a learner might well write. The right ones differ from the solution in the notebook.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch.autograd import Function
+from torch.distributions import Normal
+from torch.func import grad, vmap
+
+
+def watched(x):
+    return x.detach().clone().requires_grad_()
+
+
+def tangent_with_height(f, x0):
+    x = torch.tensor(x0, requires_grad=True)
+    y = f(x)
+    y.backward()
+    return x.grad.item(), y.item()
+
+
+def tangent_of_tensors(f, x0):
+    x = torch.tensor(x0, requires_grad=True)
+    y = f(x)
+    y.backward()
+    return x.grad, y - x.grad * x
+
+
+def tangent_unwatched(f, x0):
+    x = torch.tensor(x0)
+    y = f(x)
+    y.backward()
+    return x.grad.item(), y.item() - x.grad.item() * x0
+
+
+def tangent_swapped(f, x0):
+    slope, height = tangent_with_height(f, x0)
+    return height - slope * x0, slope
+
+
+def tangent_plus(f, x0):
+    slope, height = tangent_with_height(f, x0)
+    return slope, height + slope * x0
+
+
+def tangent_by_func(f, x0):
+    x = torch.tensor(x0)
+    slope = grad(f)(x).item()
+    return slope, f(x).item() - slope * x0
+
+
+def tangent_by_small_steps(f, x0):
+    low, high = (f(torch.tensor(x0 + d, dtype=torch.float64)).item() for d in (-1e-5, 1e-5))
+    slope = (high - low) / 2e-5
+    return slope, (low + high) / 2 - slope * x0
+
+
+def tangent_at_zero(f, x0):
+    x = torch.tensor(x0, dtype=torch.float64, requires_grad=True)
+    y = f(x)
+    (slope,) = torch.autograd.grad(y, x)
+    return float(slope), (y - slope * x).item()
+
+
+def gradient_watching_the_argument(score, image):
+    image.requires_grad_()
+    score(image).backward()
+    return image.grad
+
+
+def gradient_unwatched(score, image):
+    copy = image.clone()
+    score(copy).backward()
+    return copy.grad
+
+
+def gradient_of_a_result(score, image):
+    pixels = image.clone().requires_grad_() * 1
+    score(pixels).backward()
+    return pixels.grad
+
+
+def gradient_by_backward(score, image):
+    pixels = watched(image)
+    score(pixels).backward()
+    return pixels.grad
+
+
+def gradient_by_pixel(score, image):
+    result = torch.zeros_like(image)
+    wide = image.double()
+    for place in np.ndindex(*image.shape):
+        step = torch.zeros_like(wide)
+        step[place] = 1e-5
+        result[place] = (score(wide + step) - score(wide - step)) / 2e-5
+    return result
+
+
+def step_with_new_names(parameters, lr):
+    with torch.no_grad():
+        for p in parameters:
+            if p.grad is not None:
+                p = p - lr * p.grad
+                p.grad = None
+
+
+def step_watched(parameters, lr):
+    for p in parameters:
+        p -= lr * p.grad
+        p.grad = None
+
+
+def step_uphill(parameters, lr):
+    with torch.no_grad():
+        for p in parameters:
+            if p.grad is not None:
+                p += lr * p.grad
+                p.grad = None
+
+
+def step_without_clearing(parameters, lr):
+    with torch.no_grad():
+        for p in parameters:
+            if p.grad is not None:
+                p -= lr * p.grad
+
+
+def step_with_zeros(parameters, lr):
+    with torch.no_grad():
+        for p in parameters:
+            if p.grad is not None:
+                p -= lr * p.grad
+                p.grad.zero_()
+
+
+def step_for_all(parameters, lr):
+    with torch.no_grad():
+        for p in parameters:
+            p -= lr * p.grad
+            p.grad = None
+
+
+def step_returns(parameters, lr):
+    step_by_optimizer(parameters, lr)
+    return parameters
+
+
+def step_by_data(parameters, lr):
+    for p in parameters:
+        if p.grad is not None:
+            p.data.sub_(p.grad, alpha=lr)
+            p.grad = None
+
+
+def step_by_optimizer(parameters, lr):
+    optimizer = torch.optim.SGD(parameters, lr=lr)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@torch.no_grad()
+def step_by_copy(parameters, lr):
+    for p in parameters:
+        if p.grad is not None:
+            p.copy_(p - lr * p.grad)
+        p.grad = None
+
+
+def descend_without_clearing(f, start, lr, steps):
+    x = watched(start)
+    for _ in range(steps):
+        f(x).backward()
+        with torch.no_grad():
+            x -= lr * x.grad
+    return x.detach()
+
+
+def descend_in_place(f, start, lr, steps):
+    start.requires_grad_()
+    for _ in range(steps):
+        f(start).backward()
+        with torch.no_grad():
+            start -= lr * start.grad
+        start.grad = None
+    return start.detach()
+
+
+def descend_on_the_graph(f, start, lr, steps):
+    x = watched(start)
+    for _ in range(steps):
+        x = x - lr * torch.autograd.grad(f(x), x)[0]
+    return x
+
+
+def descend_one_gradient(f, start, lr, steps):
+    x = watched(start)
+    f(x).backward()
+    with torch.no_grad():
+        for _ in range(steps):
+            x -= lr * x.grad
+    return x.detach()
+
+
+def descend_watched(f, start, lr, steps):
+    x = watched(start)
+    for _ in range(steps):
+        f(x).backward()
+        x -= lr * x.grad
+        x.grad = None
+    return x.detach()
+
+
+def descend_to_a_new_tensor(f, start, lr, steps):
+    x = watched(start)
+    for _ in range(steps):
+        f(x).backward()
+        x = x - lr * x.grad
+    return x.detach()
+
+
+def descend_uphill(f, start, lr, steps):
+    return descend_by_func(lambda x: -f(x), start, lr, steps)
+
+
+def descend_by_func(f, start, lr, steps):
+    for _ in range(steps):
+        start = start - lr * grad(f)(start)
+    return start
+
+
+def descend_by_optimizer(f, start, lr, steps):
+    x = watched(start)
+    optimizer = torch.optim.SGD([x], lr=lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        f(x).backward()
+        optimizer.step()
+    return x.detach()
+
+
+def descend_by_data(f, start, lr, steps):
+    x = start.clone()
+    for _ in range(steps):
+        x = x.detach().requires_grad_()
+        f(x).backward()
+        x.data -= lr * x.grad
+    return x.detach()
+
+
+def chunks(x, y, size):
+    return zip(x.split(size), y.split(size), strict=True)
+
+
+def chunks_summed(loss_of, w, x, y, size):
+    w = watched(w)
+    for a, b in chunks(x, y, size):
+        loss_of(w, a, b).backward()
+    return w.grad
+
+
+def chunks_averaged(loss_of, w, x, y, size):
+    w = watched(w)
+    losses = [loss_of(w, a, b) for a, b in chunks(x, y, size)]
+    (sum(losses) / len(losses)).backward()
+    return w.grad
+
+
+def chunks_of_equal_weight(loss_of, w, x, y, size):
+    w = watched(w)
+    for a, b in chunks(x, y, size):
+        (loss_of(w, a, b) * size / len(x)).backward()
+    return w.grad
+
+
+def chunks_cleared(loss_of, w, x, y, size):
+    w = watched(w)
+    for a, b in chunks(x, y, size):
+        w.grad = None
+        loss_of(w, a, b).backward()
+    return w.grad
+
+
+def chunks_all_at_once(loss_of, w, x, y, size):
+    w = watched(w)
+    loss_of(w, x, y).backward()
+    return w.grad
+
+
+def chunks_without_rest(loss_of, w, x, y, size):
+    w = watched(w)
+    n = max(len(x) // size, 1) * size
+    for start in range(0, n, size):
+        a, b = x[start : start + size], y[start : start + size]
+        (loss_of(w, a, b) * len(a) / min(n, len(x))).backward()
+    return w.grad
+
+
+def chunks_in_place(loss_of, w, x, y, size):
+    w.requires_grad_()
+    for a, b in chunks(x, y, size):
+        (loss_of(w, a, b) * len(a) / len(x)).backward()
+    return w.grad
+
+
+def chunks_returned(loss_of, w, x, y, size):
+    w, total = watched(w), 0
+    for a, b in chunks(x, y, size):
+        total = total + torch.autograd.grad(loss_of(w, a, b), w)[0] * len(a)
+    return total / len(x)
+
+
+def chunks_row_by_row(loss_of, w, x, y, size):
+    rows = [grad(loss_of)(w, x[i : i + 1], y[i : i + 1]) for i in range(len(x))]
+    return torch.stack(rows).mean(dim=0)
+
+
+def chunks_by_one_loss(loss_of, w, x, y, size):
+    w = watched(w)
+    loss = sum(loss_of(w, a, b) * len(a) for a, b in chunks(x, y, size)) / len(x)
+    loss.backward()
+    return w.grad
+
+
+def network(change):
+    """Make an answer for `tanh_gradients` in which one line may be another one."""
+
+    def answer(x, y, w1, b1, w2):
+        z = x @ w1 + b1
+        h = np.tanh(z)
+        parts = {"scale": 2 / len(x), "slope": 1 - h**2, "bias": lambda d: d.sum(0), "pick": lambda *g: g}
+        parts |= change(x, y, z, h)
+        d_scores = (h @ w2 - y) * parts["scale"]
+        d_z = d_scores @ w2.T * parts["slope"]
+        return parts["pick"](x.T @ d_z, parts["bias"](d_z), h.T @ d_scores)
+
+    return answer
+
+
+def tanh_untransposed(x, y, w1, b1, w2):
+    h = np.tanh(x @ w1 + b1)
+    d_scores = 2 * (h @ w2 - y) / len(x)
+    return x @ (d_scores @ w2 * (1 - h**2)), 0, h @ d_scores
+
+
+def tanh_by_autograd(x, y, w1, b1, w2):
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+    w1, b1, w2 = (torch.from_numpy(w).clone().requires_grad_() for w in (w1, b1, w2))
+    loss = ((torch.tanh(x @ w1 + b1) @ w2 - y) ** 2).sum() / len(x)
+    return tuple(g.numpy() for g in torch.autograd.grad(loss, (w1, b1, w2)))
+
+
+def tanh_by_rows(x, y, w1, b1, w2):
+    g1, gb, g2 = np.zeros_like(w1), np.zeros_like(b1), np.zeros_like(w2)
+    for row, target in zip(x, y, strict=True):
+        h = np.tanh(row @ w1 + b1)
+        d = 2 * (h @ w2 - target)
+        d_z = (w2 @ d) / np.cosh(row @ w1 + b1) ** 2
+        g1, gb, g2 = g1 + np.outer(row, d_z), gb + d_z, g2 + np.outer(h, d)
+    return g1 / len(x), gb / len(x), g2 / len(x)
+
+
+def relu_like(backward, forward=lambda x: x.clamp(min=0)):
+    """Make a Function from two plain functions."""
+
+    class Relu(Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.save_for_backward(x)
+            return forward(x)
+
+    Relu.backward = staticmethod(lambda ctx, g: backward(ctx.saved_tensors[0], g))
+    return Relu
+
+
+class NoStatic:
+    def forward(self, x):
+        return x.clamp(min=0)
+
+
+class ForwardOnly(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(min=0)
+
+
+class SavesTheOutput(Function):
+    @staticmethod
+    def forward(ctx, x):
+        y = torch.relu(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (y,) = ctx.saved_tensors
+        return torch.where(y > 0, grad_output, 0)
+
+
+class SavesTheMask(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.positive = x > 0
+        return x * ctx.positive
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * ctx.positive
+
+
+class WithSetupContext(Function):
+    @staticmethod
+    def forward(x):
+        return torch.maximum(x, torch.zeros_like(x))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        result = grad_output.clone()
+        result[ctx.saved_tensors[0] <= 0] = 0
+        return result
+
+
+def nll(x, mean, log_std):
+    return 0.5 * math.log(2 * math.pi) + log_std + (x - mean) ** 2 / (2 * torch.exp(2 * log_std))
+
+
+def nll_of_numbers(x, mean, log_std):
+    std = math.exp(log_std.item())
+    return (math.log(std) + 0.5 * math.log(2 * math.pi) + ((x - mean) / std) ** 2 / 2).mean()
+
+
+def nll_of_std(x, mean, std):
+    return (0.5 * math.log(2 * math.pi) + torch.log(std) + (x - mean) ** 2 / (2 * std**2)).mean()
+
+
+def rate_by_descent(lr, steps, start=0.0, value=lambda a: a.exp()):
+    def answer(counts):
+        mean = counts.float().mean()
+        a = torch.tensor(start, requires_grad=True)
+        for _ in range(steps):
+            rate = a.exp()
+            loss = rate - mean * a + torch.log(1 - torch.exp(-rate))
+            (slope,) = torch.autograd.grad(loss, a)
+            with torch.no_grad():
+                a -= lr * slope
+        return value(a).item()
+
+    return answer
+
+
+def rate_of_integers(counts):
+    return counts.mean().item()
+
+
+def rate_by_newton(counts):
+    mean = rate = counts.double().mean().item()
+    for _ in range(100):
+        gap = rate - mean * (1 - math.exp(-rate))
+        rate = max(1e-3, rate - gap / (1 - mean * math.exp(-rate)))
+    return rate
+
+
+def rate_by_iteration(counts):
+    mean = rate = counts.double().mean().item()
+    for _ in range(500):
+        rate = mean * (1 - math.exp(-rate))
+    return rate
+
+
+def rate_by_adam(counts):
+    a = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.Adam([a], lr=0.05)
+    k = counts.double()
+    for _ in range(800):
+        optimizer.zero_grad()
+        (a.exp() - k * a + torch.log1p(-torch.exp(-a.exp()))).mean().backward()
+        optimizer.step()
+    return a.exp().item()
+
+
+def samples(loss, w, x, y):
+    return vmap(grad(loss), in_dims=(None, 0, 0))(w, x, y)
+
+
+def norms(g):
+    return torch.linalg.vector_norm(g, dim=1, keepdim=True)
+
+
+def clip_the_mean(loss, w, x, y, most):
+    g = samples(loss, w, x, y).mean(0)
+    return g * min(1.0, most / g.norm().item())
+
+
+def clip_to_the_norm(loss, w, x, y, most):
+    g = samples(loss, w, x, y)
+    return (g / norms(g) * most).mean(0)
+
+
+def clip_without_keepdim(loss, w, x, y, most):
+    g = samples(loss, w, x, y)
+    return (g * (most / g.norm(dim=1)).clamp(max=1)).mean(0)
+
+
+def clip_by_loop(loss, w, x, y, most):
+    total = torch.zeros_like(w)
+    for a, b in zip(x, y, strict=True):
+        v = watched(w)
+        loss(v, a, b).sum().backward()
+        norm = v.grad.norm()
+        total += v.grad * most / norm if norm > most else v.grad
+    return total / len(x)
+
+
+def clip_by_where(loss, w, x, y, most):
+    g = samples(loss, w, x, y)
+    return torch.where(norms(g) > most, g * most / norms(g), g).mean(0)
+
+
+def clip_by_minimum(loss, w, x, y, most):
+    g = samples(loss, w, x, y)
+    return (g / (norms(g) / most).clamp(min=1)).mean(dim=0)
+
+
+WRONG = {
+    "tangent": [
+        (tangent_with_height, "height of the line at x0"),
+        (tangent_of_tensors, "value 1 of 2: it is a tensor, not a float"),
+        (tangent_unwatched, "error     RuntimeError"),
+        (tangent_swapped, "wrong order"),
+        (tangent_plus, "by -slope * x0"),
+        (lambda f, x0: tangent_with_height(f, x0)[0], "it returns a float, not a tuple"),
+    ],
+    "pixel_gradient": [
+        (gradient_watching_the_argument, "changes its argument `image` in place"),
+        (gradient_unwatched, "error     RuntimeError"),
+        (gradient_of_a_result, "it returns None"),
+        (lambda score, image: gradient_by_backward(score, image).abs(), "sizes without a sign"),
+        (lambda score, image: gradient_by_backward(score, image) * image, "the gradient alone"),
+        (lambda score, image: score(image), "the score itself"),
+        (lambda score, image: gradient_by_backward(score, image.float()), "dtype"),
+    ],
+    "sgd_step": [
+        (step_with_new_names, "the parameters have not moved"),
+        (step_watched, "error     RuntimeError: a leaf Variable"),
+        (step_uphill, "uphill"),
+        (step_without_clearing, "still holds the old gradient"),
+        (step_with_zeros, "full of zeros"),
+        (step_for_all, "error     TypeError"),
+        (step_returns, "it returns a tuple, not None"),
+    ],
+    "descend": [
+        (descend_without_clearing, "clear .grad before each backward"),
+        (descend_in_place, "changes its argument `start` in place"),
+        (descend_on_the_graph, "still on the graph"),
+        (descend_one_gradient, "computed once, at the start"),
+        (descend_watched, "error     RuntimeError: a leaf Variable"),
+        (descend_to_a_new_tensor, "error     TypeError"),
+        (descend_uphill, "uphill"),
+        (lambda f, x, lr, n: f(descend_by_func(f, x, lr, n)), "the point where it is reached"),
+    ],
+    "gradient_in_chunks": [
+        (chunks_summed, "the sum of the chunks' gradients"),
+        (chunks_averaged, "the weight of its number of rows"),
+        (chunks_of_equal_weight, "the last one has fewer rows than size"),
+        (chunks_cleared, "last chunk alone"),
+        (chunks_all_at_once, "MemoryError: 5 rows at once, but only 2 fit"),
+        (chunks_without_rest, "short last chunk are missing"),
+        (chunks_in_place, "changes its argument `w` in place"),
+    ],
+    "tanh_gradients": [
+        (network(lambda x, y, z, h: {"slope": z > 0}), "ReLU's derivative"),
+        (network(lambda x, y, z, h: {"slope": 1}), "derivative of tanh is missing"),
+        (network(lambda x, y, z, h: {"slope": 1 - np.tanh(h) ** 2}), "tanh is applied twice"),
+        (network(lambda x, y, z, h: {"slope": 1 - z**2}), "from before tanh"),
+        (network(lambda x, y, z, h: {"scale": 1 / len(x)}), "factor of 2"),
+        (network(lambda x, y, z, h: {"scale": 2}), "divided by their number"),
+        (network(lambda x, y, z, h: {"scale": 2 / y.size}), "number of outputs"),
+        (network(lambda x, y, z, h: {"scale": -2 / len(x)}), "scores - y"),
+        (network(lambda x, y, z, h: {"bias": lambda d: d.mean(0)}), "not their mean"),
+        (network(lambda x, y, z, h: {"bias": lambda d: d}), "sum over the rows"),
+        (network(lambda x, y, z, h: {"bias": lambda d: d.sum(0, keepdims=True)}), "value 2 of 3: its shape"),
+        (network(lambda x, y, z, h: {"pick": lambda a, b, c: (a, c, b)}), "in another order"),
+        (network(lambda x, y, z, h: {"pick": lambda *g: list(g)}), "it returns a list, not a tuple"),
+        (tanh_untransposed, "error     ValueError: matmul"),
+    ],
+    "ReLU": [
+        (relu_like(lambda x, g: (x > 0).to(x.dtype)), "multiplied by grad_output"),
+        (relu_like(lambda x, g: g), "passed back unchanged"),
+        (relu_like(lambda x, g: g.clamp(min=0)), "sign of x that counts"),
+        (relu_like(lambda x, g: g * (x >= 0)), "use x > 0"),
+        (relu_like(lambda x, g: g * x.clamp(min=0)), "1 where x is positive"),
+        (relu_like(lambda x, g: g[x > 0]), "error     RuntimeError"),
+        (relu_like(lambda x, g: None), "backward returns nothing"),
+        (relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp_(min=0)), "changes its argument `x` in place"),
+        (relu_like(lambda x, g: g * (x > 0), lambda x: x.abs()), "at key 'output'"),
+        (relu_like(lambda x, g: (g * (x > 0)).float(), lambda x: x.clamp(min=0).float()), "keep the dtype"),
+        (ForwardOnly, "error     NotImplementedError"),
+        (NoStatic, "error     AttributeError"),
+        (torch.relu, "error     AttributeError"),
+    ],
+    "gaussian_nll": [
+        (lambda x, m, s: -nll(x, m, s).mean(), "minus that"),
+        (lambda x, m, s: nll(x, m, s).sum(), "expected: the mean"),
+        (lambda x, m, s: nll(x, m, s), "now take the mean"),
+        (lambda x, m, s: (nll(x, m, s) - 0.5 * math.log(2 * math.pi)).mean(), "constant"),
+        (lambda x, m, s: (nll(x, m, s) - s).mean(), "log_std is missing"),
+        (lambda x, m, s: (nll(x, m, s) - 2 * s).mean(), "log_std comes with the other sign"),
+        (nll_of_std, "std is log_std.exp()"),
+        (nll_of_numbers, "its gradient with respect to log_std"),
+        (lambda x, m, s: nll(x, m, s).mean().item(), "a float, not a tensor"),
+        (lambda x, m, s: nll(x, m.detach(), s.detach()).mean(), "cut off from the graph"),
+        (lambda x, m, s: nll(x.mean(), m, s), "each measurement has its own square"),
+    ],
+    "fit_rate": [
+        (rate_of_integers, "could not infer output dtype"),
+        (lambda counts: counts.double().mean().item(), "the intervals with 0 are missing"),
+        (rate_by_descent(0.1, 1000, value=lambda a: a), "logarithm of the rate"),
+        (rate_by_descent(-0.1, 1000), "check"),
+        (rate_by_descent(0.1, 5), "check"),
+        (lambda counts: torch.tensor(rate_by_newton(counts)), "it returns a tensor, not a float"),
+    ],
+    "clipped_gradient": [
+        (clip_the_mean, "the mean gradient was clipped"),
+        (clip_to_the_norm, "stay as they are"),
+        (clip_without_keepdim, "RuntimeError"),
+        (lambda loss, w, x, y, m: samples(loss, w, x, y).mean(0), "nothing was clipped"),
+        (lambda loss, w, x, y, m: samples(loss, w, x, y).clamp(-m, m).mean(0), "clamped by itself"),
+        (lambda loss, w, x, y, m: len(x) * clip_by_where(loss, w, x, y, m), "the sum over the rows"),
+        (lambda loss, w, x, y, m: grad(loss)(w, x, y), "error"),
+    ],
+}
+
+RIGHT = {
+    "tangent": [tangent_by_func, tangent_by_small_steps, tangent_at_zero],
+    "pixel_gradient": [
+        lambda score, image: grad(score)(image),
+        lambda score, image: torch.autograd.grad(score(p := image.clone().requires_grad_()), p)[0],
+        gradient_by_pixel,
+    ],
+    "sgd_step": [step_by_data, step_by_optimizer, step_by_copy],
+    "descend": [descend_by_func, descend_by_optimizer, descend_by_data],
+    "gradient_in_chunks": [chunks_returned, chunks_row_by_row, chunks_by_one_loss],
+    "tanh_gradients": [tanh_by_autograd, tanh_by_rows],
+    "ReLU": [SavesTheOutput, SavesTheMask, WithSetupContext],
+    "gaussian_nll": [
+        lambda x, m, s: nll(x, m, s).mean(),
+        lambda x, m, s: -Normal(m, s.exp()).log_prob(x).mean(),
+        lambda x, m, s: -sum(Normal(m, s.exp()).log_prob(v) for v in x) / len(x),
+    ],
+    "fit_rate": [rate_by_newton, rate_by_iteration, rate_by_adam, rate_by_descent(0.1, 1000)],
+    "clipped_gradient": [clip_by_loop, clip_by_where, clip_by_minimum],
+}
