@@ -10,6 +10,7 @@ import builtins
 import contextlib
 import copy
 import dis
+import functools
 import inspect
 import io
 import linecache
@@ -58,8 +59,9 @@ class Exercise:
         also: Callable[..., str | None] | None,
         in_place: bool,
         seconds: float,
+        call: Callable | None = None,
     ) -> None:
-        self.reference, self.name = reference, reference.__name__
+        self.reference, self.name, self.call = reference, reference.__name__, call
         self.cases, self.mistakes, self.also = cases, mistakes, also
         self.in_place, self.seconds = in_place, seconds
 
@@ -97,7 +99,8 @@ class Exercise:
     def _judge(self, answer: Callable, number: int, printed: io.StringIO) -> list[str]:
         """Return what is wrong with `answer` on one case, a line each; an empty list if nothing is."""
         arguments, untouched = self._case(number), self._case(number)
-        names = list(inspect.signature(self.reference).parameters)[: len(arguments)]
+        signature = inspect.signature(self.call or self.reference)
+        names = list(signature.parameters)[bool(self.call) :][: len(arguments)]
         share = max(50, (WIDTH - 20) // max(len(names), 1) - 10)
         shown = (f"{n} = {show(a, share)}" for n, a in zip(names, untouched, strict=False))
         given = _line("given", ", ".join(shown))
@@ -105,14 +108,15 @@ class Exercise:
 
         seed_everything(SEED)
         try:
-            got, seed = self._guarded(answer, arguments, printed)
+            got, seed = self._guarded(self._callable(answer), arguments, printed)
         except TimeUp:
             why = f"stopped after {self.seconds:g} s: is there a loop that does not end?"
             return [given, _line("why", why)]
         except KeyboardInterrupt:  # the learner's own Ctrl-C
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the learner's code raises is reported
-            return [given, *_explain_error(error, f"{self.name}({', '.join(names)})")]
+            calling = inspect.getdoc(self.call) if self.call else f"{self.name}({', '.join(names)})"
+            return [given, *_explain_error(error, calling)]
 
         if seed != SEED and expected_seed == SEED:
             return [given, _line("why", "it reseeds PyTorch's global generator: leave out torch.manual_seed")]
@@ -147,6 +151,10 @@ class Exercise:
             why = f"it returns {_kind(got)} that cannot be compared: {type(error).__name__}"
             return [given, _line("why", why)]
 
+    def _callable(self, answer: Callable) -> Callable:
+        """What takes a case's arguments: the answer itself, or `call` with the answer as its first one."""
+        return functools.partial(self.call, answer) if self.call else answer
+
     def _guarded(self, function: Callable, arguments: tuple, printed: io.StringIO) -> tuple[Any, int]:
         """Call a function within the time limit; return its result, and PyTorch's seed after it."""
         with (
@@ -163,7 +171,7 @@ class Exercise:
         """What `function` makes of a case: its result, the arguments after it, and PyTorch's seed."""
         arguments = self._case(number)
         seed_everything(SEED)
-        return function(*arguments), arguments, torch.initial_seed()
+        return self._callable(function)(*arguments), arguments, torch.initial_seed()
 
     def _diagnosis(self, got: Any, arguments: tuple, number: int) -> str | None:
         """Name the mistake that gives just this outcome, if it is a known one."""
@@ -181,6 +189,7 @@ def exercise(
     also: Callable[..., str | None] | None = None,
     in_place: bool = False,
     seconds: float = 5.0,
+    call: Callable | None = None,
 ) -> Callable[[Callable], Exercise]:
     """Turn a reference solution into the checker of its exercise.
 
@@ -191,15 +200,21 @@ def exercise(
         also: `also(got, *arguments)` returns what is still wrong with a result of the right value.
         in_place: the function is to change its arguments; these are compared, too.
         seconds: how long one call may take. The limit holds in the main thread, where cells run.
+        call: for an answer that is a class, or whose result says too little by itself:
+            `call(answer, *arguments)` uses the answer and returns what is compared. Its docstring is
+            the call as the learner would write it, such as `Scale(size)(x)`.
     """
-    return lambda reference: Exercise(reference, cases, mistakes or {}, also, in_place, seconds)
+    return lambda reference: Exercise(reference, cases, mistakes or {}, also, in_place, seconds, call)
 
 
 def is_stub(function: Callable) -> bool:
-    """Tell whether a function's body is still only a docstring, `...` or `pass`.
+    """Tell whether a function's body is still only a docstring, `...` or `pass`; for a class, all methods.
 
     Python compiles a lone `return` or `return None` to the same code, so that these count, too.
     """
+    if isinstance(function, type):
+        methods = [member for member in vars(function).values() if isinstance(member, FunctionType)]
+        return bool(methods) and all(map(is_stub, methods))
     if not isinstance(function, (FunctionType, MethodType)):
         return False
     steps = [s for s in dis.get_instructions(function.__code__) if s.opname not in {"RESUME", "NOP", "CACHE"}]
@@ -316,7 +331,10 @@ def show(value: Any, most: int = WIDTH - 12) -> str:
 class _OneLine(reprlib.Repr):
     """Python's own short form of nested and long values, which also knows tensors."""
 
-    maxlevel, maxlist, maxtuple, maxdict, maxset, maxstring, maxlong, maxother = 4, 24, 24, 8, 8, 80, 40, 300
+    def __init__(self) -> None:
+        super().__init__()  # sets the limits that follow to its own, smaller ones
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxset = 4, 24, 24, 8, 8
+        self.maxstring, self.maxlong, self.maxother = 80, 40, 300
 
     def repr1(self, value: Any, level: int) -> str:
         if isinstance(value, (torch.Tensor, np.ndarray)):
