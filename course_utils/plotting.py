@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
@@ -67,9 +68,13 @@ def _compact(png: bytes) -> bytes:
         return png
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     sample = picture.resize((picture.width // 3, picture.height // 3), Image.Resampling.NEAREST)
-    colors = sample.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    colors = sample.quantize(255, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    colors.putpalette([*colors.getpalette()[: 255 * 3], 255, 255, 255])
+    result = picture.quantize(palette=colors, dither=Image.Dither.NONE)
+    paper = (np.asarray(picture) == 255).all(axis=2)  # is mapped to a neighbour of white: make it white
+    result.paste(255, mask=Image.fromarray(paper))
     small = io.BytesIO()
-    picture.quantize(palette=colors, dither=Image.Dither.NONE).save(small, format="png")
+    result.save(small, format="png")
     return small.getvalue()
 
 
