@@ -123,7 +123,7 @@ class Exercise:
 
         seed_everything(SEED)
         try:
-            got, seed = self._guarded(functools.partial(self.call, answer), arguments, printed)
+            got, seed = self._guarded(answer, arguments, printed)
         except TimeUp:
             why = f"stopped after {self.seconds:g} s: is there a loop that does not end?"
             return [given, _line("why", why)]
