@@ -130,7 +130,7 @@ class Exercise:
         except KeyboardInterrupt:  # the learner's own Ctrl-C
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the learner's code raises is reported
-            calling = inspect.getdoc(self.call) if self.call else f"{self.name}({', '.join(names)})"
+            calling = (self.call and inspect.getdoc(self.call)) or f"{self.name}({', '.join(names)})"
             lines = _explain_error(error, calling)
             why = self._known(answer, number)
             return [given, *lines, _line("why", why)] if why else [given, *lines]
