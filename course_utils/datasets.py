@@ -1,14 +1,33 @@
-"""The data that the course ships in `data/`: read from disk, checked, never downloaded."""
+"""The data that the course ships in `data/`: read from disk, checked, never downloaded.
 
+`public_dataset` is the exception: it fetches a large public data set where there is a network.
+"""
+
+import csv
 import hashlib
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 DATA = Path(__file__).resolve().parents[1] / "data"
-SHA256 = {"digits.npz": "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e"}
+SHA256 = {
+    "digits.npz": "b2dab7b501728c22e9119ad76740b2e17c77a231e42d1e592380d90886f1a05e",
+    "iris.csv": "9cc1c345c71bcc9b486b74cbf6063fa66f4bb5e0f603a4b3c3471ec2e5e8e355",
+    "parts": "1a618c9be6a9f27c68c0a4b09499550b4be8f97c5df59e2a7fb5f034441b42f3",
+    "parts.csv": "bcb57a391c9a6186b53dcc55cba66d50dc525b6bfba72b3d242036548113b3d1",
+    "photo.jpg": "c810bae118d56fa5cad5f60a5610246b57bf67639ca15ac2e39f2851a97e436c",
+}
+
+IRIS_FEATURES = ("sepal length", "sepal width", "petal length", "petal width")
+IRIS_CLASSES = ("setosa", "versicolor", "virginica")
+
+OFFLINE = {"MNIST": "Digits", "FashionMNIST": "Digits", "CIFAR10": "Parts"}
+NETWORK_SECONDS = 15  # the longest wait for an answer
 
 
 def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,18 +52,162 @@ class Digits(TensorDataset):
         super().__init__(images.unsqueeze(1) / 16, labels)
 
 
+def load_iris() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return Fisher's 150 irises: features (150, 4) float32 in centimetres and labels (150,) int64.
+
+    The columns are `IRIS_FEATURES`; label i means the species `IRIS_CLASSES[i]`, 50 flowers each.
+    Source: Fisher, *The use of multiple measurements in taxonomic problems*, 1936.
+
+    Raises:
+        FileNotFoundError: the file is not in `data/`.
+        RuntimeError: the file is not the one that the course ships.
+    """
+    _, *rows = _read_csv(_verified("iris.csv"))
+    features = torch.tensor([[float(length) for length in lengths] for *lengths, _ in rows])
+    return features, torch.tensor([IRIS_CLASSES.index(species) for *_, species in rows])
+
+
+class Iris(TensorDataset):
+    """The irises as a map-style data set of pairs: features (4,) float32 in centimetres, label () int64."""
+
+    def __init__(self) -> None:
+        super().__init__(*load_iris())
+
+
+def parts_files() -> tuple[Path, Path]:
+    """Return where the drawn parts lie: the folder of the pictures, and the CSV `file_name,label`.
+
+    Read them, copy them, but leave the originals alone.
+
+    Raises:
+        FileNotFoundError: the folder or the CSV is not in `data/`.
+        RuntimeError: they are not the ones that the course ships.
+    """
+    return _verified("parts"), _verified("parts.csv")
+
+
+class Parts(Dataset[tuple[Any, int]]):
+    """600 drawn inspection parts as a map-style data set of pairs: image (3, 64, 64) uint8, label int.
+
+    Five objects, each good or with one of two defects: 15 classes of 40. A picture is read from its
+    file when it is asked for.
+
+    Args:
+        transform: applied to the image.
+
+    Attributes:
+        classes: the names of the classes, sorted, such as `cable-missing_wire`; label i means `classes[i]`.
+        labels: the labels of all items, for those who need no pictures (samplers, splits).
+
+    Raises:
+        FileNotFoundError: the folder or the CSV is not in `data/`.
+        RuntimeError: they are not the ones that the course ships.
+    """
+
+    def __init__(self, transform: Callable[[torch.Tensor], Any] | None = None) -> None:
+        self.folder, table = parts_files()
+        _, *rows = _read_csv(table)
+        self.classes = sorted({name for _, name in rows})
+        self.files = [file for file, _ in rows]
+        self.labels = [self.classes.index(name) for _, name in rows]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = _read_image(self.folder / self.files[index])
+        if self.transform is not None:
+            image = self.transform(image)
+        return image, self.labels[index]
+
+
+def load_photo() -> torch.Tensor:
+    """Return a photograph of the Summer Palace in Beijing: (3, 214, 320) uint8.
+
+    Source: *china.jpg* of scikit-learn, by danielbuechele, CC BY 2.0; here half as wide and high.
+
+    Raises:
+        FileNotFoundError: the file is not in `data/`.
+        RuntimeError: the file is not the one that the course ships.
+    """
+    return _read_image(_verified("photo.jpg"))
+
+
+def public_dataset(
+    name: str, root: str | Path, train: bool = True, transform: Callable[[Any], Any] | None = None
+) -> Dataset[tuple[Any, int]]:
+    """Return torchvision's MNIST, FashionMNIST or CIFAR10, downloaded first if `root` does not hold it.
+
+    Args:
+        name: "MNIST", "FashionMNIST" or "CIFAR10".
+        root: the folder for the download; it is made if it is not there.
+        train: the training part, else the test part.
+        transform: applied to the PIL image. By default the image becomes float32 (C, H, W) from 0 to 1.
+
+    Raises:
+        ValueError: no such name.
+        ConnectionError: the data could not be downloaded.
+    """
+    if name not in OFFLINE:
+        raise ValueError(f"There is no public data set {name!r} here. Choose one of: {', '.join(OFFLINE)}.")
+    from torchvision import datasets  # slow to import, and needed here only
+    from torchvision.transforms import v2
+
+    Path(root).mkdir(parents=True, exist_ok=True)
+    if transform is None:
+        transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_SECONDS)  # else a network that swallows packets hangs for minutes
+    try:
+        return getattr(datasets, name)(root, train=train, transform=transform, download=True)
+    except (OSError, RuntimeError) as error:
+        raise ConnectionError(
+            f"{name} could not be downloaded. Without a network, use what the course ships: "
+            f"{OFFLINE[name]}(). Cause: {' '.join(str(error).split())}"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+
+
+def _read_csv(path: Path) -> list[list[str]]:
+    """Return the rows of a CSV file, its header first."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def _read_image(path: Path) -> torch.Tensor:
+    """Return a colour picture as (3, H, W) uint8."""
+    from PIL import Image  # here, since most data sets are no pictures
+
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
 def _verified(name: str) -> Path:
-    """Return the path of a file of `data/`, after checking that it is there and unchanged."""
+    """Return the path of a file or folder of `data/`, after checking that it is there and unchanged."""
     path = DATA / name
     restore = f"Restore it with `git checkout -- data/{name}` in the folder of the course."
-    if not path.is_file():
+    if not (path.is_file() if path.suffix else path.is_dir()):
         raise FileNotFoundError(
             f"{path} is missing. {restore} If the course was installed without its folder, "
             "clone it and run `pip install -e .` there."
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = _digest(path)
     if digest != SHA256[name]:
+        if path.is_dir():
+            restore += f" `git clean -f data/{name}` removes what does not belong there."
         raise RuntimeError(
             f"{path} has changed: sha256 {digest[:12]}…, expected {SHA256[name][:12]}…. {restore}"
         )
     return path
+
+
+def _digest(path: Path) -> str:
+    """Return the sha256 of a file; of a folder, that of its pictures' names and contents in sorted order."""
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    together = hashlib.sha256()
+    for file in sorted(path.glob("*.jpg")):
+        together.update(file.name.encode() + b"\n" + hashlib.sha256(file.read_bytes()).digest())
+    return together.hexdigest()

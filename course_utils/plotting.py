@@ -1,23 +1,27 @@
-"""The course's figures: images, tensors as grids of numbers, and where a view's numbers lie in memory.
+"""The course's figures: images, grids of numbers, where a view's numbers lie, points, bars, timelines.
 
 Every figure ends in `show(fig, alt)`: one style, labelled axes, and a text alternative under it.
 """
 
 import base64
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from IPython.display import Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, RED, GREY = (  # Okabe and Ito: told apart by colour-blind readers
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#D55E00", "#999999",
 )  # fmt: skip
+LARGE = 64_000  # bytes of a picture that is to be stored with fewer colours
 COLORS = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, RED, GREY)
 
 plt.rcParams.update(
@@ -53,9 +57,25 @@ def show(fig: Figure, alt: str) -> None:
         fig.savefig(png, format="png", metadata={"Software": None})
     finally:
         plt.close(fig)
-    picture = base64.b64encode(png.getvalue()).decode("ascii")
+    picture = base64.b64encode(_compact(png.getvalue())).decode("ascii")
     display({"image/png": picture, "text/plain": f"Figure: {alt}"}, raw=True)
     display(Markdown(f"*Figure: {alt}*"))
+
+
+def _compact(png: bytes) -> bytes:
+    """Store a large picture, such as one of photographs, with 256 colours of its own: a third of the size."""
+    if len(png) < LARGE:
+        return png
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    sample = picture.resize((picture.width // 3, picture.height // 3), Image.Resampling.NEAREST)
+    colors = sample.quantize(255, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    colors.putpalette([*colors.getpalette()[: 255 * 3], 255, 255, 255])
+    result = picture.quantize(palette=colors, dither=Image.Dither.NONE)
+    paper = (np.asarray(picture) == 255).all(axis=2)  # is mapped to a neighbour of white: make it white
+    result.paste(255, mask=Image.fromarray(paper))
+    small = io.BytesIO()
+    result.save(small, format="png")
+    return small.getvalue()
 
 
 def show_images(
@@ -258,6 +278,98 @@ def show_storage(views: Mapping[str, torch.Tensor], *, title: str, alt: str) -> 
     for i in range(size):
         ax.text(left + i + 0.5, 1.9, str(i), ha="center", va="center", color="dimgray", fontsize=8)
     _fit(fig, ax, (min(0, left - 2.6), max(x, left + size)), (-tallest - 2.1, 3.4), title)
+    show(fig, alt)
+
+
+def show_scatter(
+    x: torch.Tensor,
+    y: torch.Tensor,
+    labels: torch.Tensor,
+    names: Sequence[str],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    alt: str,
+) -> None:
+    """Draw points in the plane; each class has a colour and a marker of its own.
+
+    Args:
+        x, y: (N,) each.
+        labels: (N,), the place of each point's class in `names`.
+        names: the classes.
+        xlabel, ylabel: what the axes show, with units.
+        title, alt: the finding, and the figure in words.
+    """
+    fig, ax = plt.subplots()
+    for label, (name, marker) in enumerate(zip(names, itertools.cycle("o^sDvP*X"))):
+        chosen = labels == label
+        ax.scatter(x[chosen].numpy(), y[chosen].numpy(), s=30, alpha=0.7, marker=marker, label=name)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.legend(frameon=False)
+    fig.suptitle(title)
+    show(fig, alt)
+
+
+def show_bars(
+    groups: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    alt: str,
+) -> None:
+    """Draw a group of bars for each name, with a bar of each series in it, and the number over each bar.
+
+    Args:
+        groups: the series: what it is → a number for each of `names`.
+        names: what stands under the groups of bars.
+        xlabel, ylabel: what the axes show, with units.
+        title, alt: the finding, and the figure in words.
+
+    Raises:
+        ValueError: a series has another number of values than there are names.
+    """
+    if wrong := [key for key, values in groups.items() if len(values) != len(names)]:
+        raise ValueError(f"{', '.join(wrong)}: give {len(names)} values, one for each name.")
+    fig, ax = plt.subplots()
+    width = 0.8 / len(groups)
+    for i, (key, values) in enumerate(groups.items()):
+        places = [n + (i + 0.5) * width - 0.4 for n in range(len(names))]
+        ax.bar_label(
+            ax.bar(places, list(map(float, values)), width * 0.95, label=key), fmt="{:.3g}", padding=2
+        )
+    ax.set_xticks(range(len(names)), names)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    if len(groups) > 1:
+        fig.legend(loc="outside right upper", frameon=False)
+    fig.suptitle(title)
+    show(fig, alt)
+
+
+def show_timeline(
+    rows: Mapping[str, Sequence[tuple[float, float, str]]], *, xlabel: str, title: str, alt: str
+) -> None:
+    """Draw who does what when: a row for each worker, a box for each piece of work.
+
+    Args:
+        rows: who → pieces of work (start, duration, text). The first word of the text gives the colour.
+        xlabel: what the time is counted in.
+        title, alt: the finding, and the figure in words.
+    """
+    fig, ax = plt.subplots(figsize=(8, 0.55 * len(rows) + 1.1))
+    kinds: dict[str, str] = {}
+    for place, pieces in enumerate(rows.values()):
+        for start, duration, text in pieces:
+            color = kinds.setdefault(text.split()[0], (SKY, ORANGE, GREEN, PINK)[len(kinds) % 4])
+            ax.barh(-place, duration, 0.75, left=start, color=color, edgecolor="white")
+            ax.text(
+                start + duration / 2, -place, "\n".join(text.split()), ha="center", va="center", fontsize=8
+            )
+    ax.set_yticks([-place for place in range(len(rows))], list(rows))
+    ax.set(xlabel=xlabel, ylabel="process", xlim=(0, None))
+    fig.suptitle(title)
     show(fig, alt)
 
 

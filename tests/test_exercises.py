@@ -8,6 +8,8 @@ import ast
 import contextlib
 import importlib
 import io
+import sys
+import types
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -49,7 +51,9 @@ def test_solutions_pass(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(NOTEBOOKS)
     monkeypatch.setattr("course_utils.plotting.show", lambda fig, alt: plt.close(fig))
     solved = with_solutions(CHAPTERS[path])
-    namespace = {"__name__": "__main__"}
+    main = types.ModuleType("__main__")  # as in a kernel: pickle looks there for what cells define
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    namespace = vars(main)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for index, cell in code_cells(solved):

@@ -247,7 +247,7 @@ WRONG = {
     "trailing comma": ("def f(x):\n    return x * 2,", "it returns a tuple, not a tensor"),
     "generator": ("def f(x):\n    yield x * 2", "it returns a generator, not a tensor"),
     "itself": ("def f(x):\n    return f", "it returns a function, not a tensor"),
-    "class": ("class f:\n    def __init__(self, x): ...", "it returns a f, not a tensor"),
+    "class": ("class f:\n    def __init__(self, x):\n        self.x = x", "it returns a f, not a tensor"),
     "shape": ("def f(x):\n    return x[None] * 2", "its shape is (1, 3), not (3,)"),
     "dtype": ("def f(x):\n    return x.double() * 2", "its dtype is torch.float64, not torch.float32"),
     "bool": ("def f(x):\n    return x > 0", "its dtype is torch.bool, not torch.float32"),
@@ -966,3 +966,71 @@ def test_an_endless_stream_may_be_an_argument():
 def test_verdicts_are_marked_alike_in_text_and_attribute():
     assert {double.grade(f).mark for f in (lambda x: None, lambda x: x, lambda x: 2 * x)} == {"○", "✘", "✔"}
     assert isinstance(double.grade(len), grading.Verdict)
+
+
+# --- answers that are classes ----------------------------------------------------------------------
+
+
+def _count_and_items(answer, n, factor):
+    """Multiples(n, factor)[i]"""
+    made = answer(n, factor)
+    return {"len": len(made), "items": [made[i] for i in range(n)]}
+
+
+@exercise(
+    cases=lambda: [(3, 2), (5, 10)],
+    call=_count_and_items,
+    mistakes={"one too many": lambda n, factor: range(0, (n + 1) * factor, factor)},
+)
+class Multiples:
+    def __init__(self, n, factor):
+        self.n, self.factor = n, factor
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        return index * self.factor
+
+
+RIGHT_CLASS = """
+class Multiples:
+    def __init__(self, n, factor):
+        self.items = [factor * i for i in range(n)]
+    def __len__(self):
+        return len(self.items)
+    def __getitem__(self, index):
+        return self.items[index]
+"""
+
+
+def test_a_class_may_be_the_answer():
+    assert Multiples.grade(learner(RIGHT_CLASS, "Multiples")).mark == "✔"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ("range(n)", "range(n + 1)", "one too many"),
+        ("factor * i", "i", "at key 'items': value 2 of 3: the value is 1, not 2"),
+        ("self.items[index]", "items[index]", "NameError: name 'items' is not defined"),
+        ("n, factor):", "n):", "takes 2 positional arguments but 3 were given"),
+    ],
+)
+def test_a_wrong_class_is_told_why(before, after, why):
+    verdict = Multiples.grade(learner(RIGHT_CLASS.replace(before, after), "Multiples"))
+    assert verdict.mark == "✘"
+    assert "given     n = 3, factor = 2" in verdict.text
+    assert why in verdict.text
+
+
+def test_a_class_of_stubs_is_not_started():
+    stub = 'class Multiples:\n    def __init__(self, n, factor): ...\n    def __len__(self):\n        """n"""'
+    assert Multiples.grade(learner(stub, "Multiples")).mark == "○"
+    begun = stub + "\n    def __getitem__(self, index):\n        return index"
+    assert Multiples.grade(learner(begun, "Multiples")).mark == "✘"
+
+
+def test_long_values_are_shown_as_far_as_the_limits_say():
+    assert show(list(range(30))).endswith("22, 23, ...]")
+    assert show({letter: "x" * 40 for letter in "ab"}) == str({letter: "x" * 40 for letter in "ab"})

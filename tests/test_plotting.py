@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 mpl.use("agg")
 
@@ -356,3 +357,53 @@ def test_storage_of_what_it_cannot_draw(view):
 
 def test_colours_of_the_course_are_distinct():
     assert len(set(plotting.COLORS)) == 8
+
+
+# --- points, bars, timelines, and the size of pictures --------------------------------------------
+
+
+def test_points_of_each_class_have_their_own_marker(figures):
+    x, labels = torch.arange(6.0), torch.tensor([0, 1, 1, 2, 0, 1])
+    plotting.show_scatter(x, -x, labels, "abc", xlabel="x (cm)", ylabel="y (cm)", **WORDS)
+    (ax,) = figures[0].axes
+    assert [len(points.get_offsets()) for points in ax.collections] == [2, 3, 1]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "c"]
+
+
+def test_bars_show_their_numbers(figures):
+    groups = {"before": [1, 20], "after": [3.5, 4]}
+    plotting.show_bars(groups, ["a", "b"], xlabel="class", ylabel="count", **WORDS)
+    (ax,) = figures[0].axes
+    assert [bar.get_height() for bar in ax.patches] == [1, 20, 3.5, 4]
+    assert _texts(figures[0]) == ["1", "20", "3.5", "4"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
+
+
+def test_bars_need_a_number_for_each_name():
+    with pytest.raises(ValueError, match="after: give 2 values"):
+        plotting.show_bars(
+            {"before": [1, 2], "after": [1]}, ["a", "b"], xlabel="class", ylabel="count", **WORDS
+        )
+
+
+def test_a_timeline_shows_each_piece(figures):
+    rows = {"main": [(0, 3, "load 0"), (3, 1, "train 0")], "worker": [(1, 2, "load 1")]}
+    plotting.show_timeline(rows, xlabel="seconds", **WORDS)
+    (ax,) = figures[0].axes
+    assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 3), (3, 1), (1, 2)]
+    colors = [bar.get_facecolor() for bar in ax.patches]
+    assert colors[0] == colors[2] != colors[1]
+    assert _texts(figures[0]) == ["load\n0", "train\n0", "load\n1"]
+
+
+def test_large_pictures_are_stored_with_fewer_colours(displayed):
+    noise = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    show_images(noise, **WORDS)
+    picture = Image.open(io.BytesIO(_png(displayed)))
+    assert picture.mode == "P"
+    assert picture.width == 800
+
+
+def test_small_pictures_keep_their_colours(displayed):
+    show_images(torch.zeros(2, 3, 4, 4), **WORDS)
+    assert Image.open(io.BytesIO(_png(displayed))).mode in {"RGB", "RGBA"}

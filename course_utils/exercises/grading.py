@@ -59,8 +59,9 @@ class Exercise:
         also: Callable[..., str | None] | None,
         in_place: bool,
         seconds: float,
+        call: Callable | None = None,
     ) -> None:
-        self.reference, self.name = reference, reference.__name__
+        self.reference, self.name, self.call = reference, reference.__name__, call
         self.cases, self.mistakes, self.also = cases, mistakes, also
         self.in_place, self.seconds = in_place, seconds
 
@@ -74,6 +75,7 @@ class Exercise:
             return Verdict("✘", f"✘ {self.name}: {advice}")
         if is_stub(answer):
             return Verdict("○", f"○ {self.name}: not started")
+        answer = self._usable(answer)
         with _undisturbed():
             torch.set_grad_enabled(True)
             torch.set_default_dtype(torch.float32)
@@ -98,7 +100,8 @@ class Exercise:
     def _judge(self, answer: Callable, number: int, printed: io.StringIO) -> list[str]:
         """Return what is wrong with `answer` on one case, a line each; an empty list if nothing is."""
         arguments, untouched = self._case(number), self._case(number)
-        names = list(inspect.signature(self.reference).parameters)[: len(arguments)]
+        signature = inspect.signature(self.call or self.reference)
+        names = list(signature.parameters)[bool(self.call) :][: len(arguments)]
         share = max(50, (WIDTH - 20) // max(len(names), 1) - 10)
         shown = (f"{n} = {show(a, share)}" for n, a in zip(names, untouched, strict=False))
         given = _line("given", ", ".join(shown))
@@ -113,7 +116,8 @@ class Exercise:
         except KeyboardInterrupt:  # the learner's own Ctrl-C
             raise
         except BaseException as error:  # noqa: BLE001 - whatever the learner's code raises is reported
-            lines = _explain_error(error, f"{self.name}({', '.join(names)})")
+            calling = inspect.getdoc(self.call) if self.call else f"{self.name}({', '.join(names)})"
+            lines = _explain_error(error, calling)
             why = self._known(answer, number)
             return [given, *lines, _line("why", why)] if why else [given, *lines]
 
@@ -153,6 +157,10 @@ class Exercise:
             why = self._known(answer, number) or why
         return [given, *values, _line("why", why)] if why else []
 
+    def _usable(self, answer: Callable) -> Callable:
+        """What takes a case's arguments: the answer itself, or `call` with the answer as its first one."""
+        return functools.partial(self.call, answer) if self.call else answer
+
     def _guarded(self, function: Callable, arguments: tuple, printed: io.StringIO) -> tuple[Any, int]:
         """Call a function within the time limit; return its result, and PyTorch's seed after it."""
         with (
@@ -169,7 +177,7 @@ class Exercise:
         """What `function` makes of a case: its result, the arguments after it, and PyTorch's seed."""
         arguments = self._case(number)
         seed_everything(SEED)
-        return function(*arguments), arguments, torch.initial_seed()
+        return self._usable(function)(*arguments), arguments, torch.initial_seed()
 
     def _known(self, answer: Callable, number: int) -> str | None:
         """The diagnosis, if it can be had: the answer may be endless, or odd, on another case."""
@@ -222,6 +230,7 @@ def exercise(
     also: Callable[..., str | None] | None = None,
     in_place: bool = False,
     seconds: float = 5.0,
+    call: Callable | None = None,
 ) -> Callable[[Callable], Exercise]:
     """Turn a reference solution into the checker of its exercise.
 
@@ -232,15 +241,22 @@ def exercise(
         also: `also(got, *arguments)` returns what is still wrong with a result of the right value.
         in_place: the function is to change its arguments; these are compared, too.
         seconds: how long one call may take. The limit holds in the main thread, where cells run.
+        call: for an answer that is a class, or whose result says too little by itself:
+            `call(answer, *arguments)` uses the answer and returns what is compared. Its docstring is
+            the call as the learner would write it, such as `Scale(size)(x)`.
     """
-    return lambda reference: Exercise(reference, cases, mistakes or {}, also, in_place, seconds)
+    return lambda reference: Exercise(reference, cases, mistakes or {}, also, in_place, seconds, call)
 
 
 def is_stub(function: Callable) -> bool:
-    """Tell whether a function's body is still only a docstring, `...` or `pass`.
+    """Tell whether a function's body is still only a docstring, `...` or `pass`; for a class, all methods.
 
     Python compiles a lone `return` or `return None` to the same code, so that these count, too.
     """
+    if isinstance(function, type):
+        members = [m for m in vars(function).values() if isinstance(m, FunctionType)]
+        methods = [m for m in members if not m.__name__.startswith("__annotate")]  # Python 3.14 adds these
+        return bool(methods) and all(is_stub(method) for method in methods)
     if not isinstance(function, (FunctionType, MethodType)):
         return False
     steps = [s for s in dis.get_instructions(function.__code__) if s.opname not in {"RESUME", "NOP", "CACHE"}]
@@ -358,7 +374,10 @@ def show(value: Any, most: int = WIDTH - 12) -> str:
 class _OneLine(reprlib.Repr):
     """Python's own short form of nested and long values, which also knows tensors."""
 
-    maxlevel, maxlist, maxtuple, maxdict, maxset, maxstring, maxlong, maxother = 4, 24, 24, 8, 8, 80, 40, 300
+    def __init__(self) -> None:
+        super().__init__()  # sets Python's own limits, as attributes of the object
+        self.maxlevel, self.maxlist, self.maxtuple, self.maxdict, self.maxset = 4, 24, 24, 8, 8
+        self.maxstring, self.maxlong, self.maxother = 80, 40, 300
 
     def repr1(self, value: Any, level: int) -> str:
         if isinstance(value, (torch.Tensor, np.ndarray)):

@@ -1,0 +1,631 @@
+"""Answers to the exercises of chapter 03: wrong ones with a phrase that the verdict holds, and right ones.
+
+Each is what a learner might well write. The right ones differ from the solution in the notebook.
+"""
+
+import itertools
+import random
+
+import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset, Subset
+
+
+def read_flower_of(row, classes, features, label):
+    return features(row), label(classes.index(row["species"]))
+
+
+def floats(row):
+    return torch.tensor([float(row[column]) for column in row if column != "species"])
+
+
+def pop_the_species(row, classes):
+    label = classes.index(row.pop("species"))
+    return torch.tensor([float(v) for v in row.values()]), torch.tensor(label)
+
+
+def copy_and_pop(row, classes):
+    row = dict(row)
+    label = torch.tensor(classes.index(row.pop("species")))
+    return torch.tensor(list(map(float, row.values()))), label
+
+
+class WindowsOfLists(Dataset):
+    def __init__(self, series, size):
+        self.samples = [(series[i : i + size], series[i + size]) for i in range(len(series) - size)]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        return self.samples[index]
+
+
+class WindowsByUnfold:
+    def __init__(self, series, size):
+        self.windows = series.unfold(0, size + 1, 1)
+
+    def __len__(self):
+        return self.windows.shape[0]
+
+    def __getitem__(self, index):
+        return self.windows[index, :-1], self.windows[index, -1]
+
+
+class WindowsWithoutLength(Dataset):
+    def __init__(self, series, size):
+        self.series, self.size = series, size
+
+    def __len__(self): ...
+
+    def __getitem__(self, index):
+        return self.series[index : index + self.size], self.series[index + self.size]
+
+
+class WindowsTooLong(WindowsWithoutLength):
+    def __len__(self):
+        return len(self.series)
+
+
+class WindowsOneTooLong(WindowsWithoutLength):
+    def __len__(self):
+        return len(self.series) - self.size + 1
+
+
+class WindowsWithOldTarget(WindowsWithoutLength):
+    def __len__(self):
+        return len(self.series) - self.size
+
+    def __getitem__(self, index):
+        return self.series[index : index + self.size], self.series[index + self.size - 1]
+
+
+class WindowsWithFloats(WindowsWithOldTarget):
+    def __getitem__(self, index):
+        return self.series[index : index + self.size], self.series[index + self.size].item()
+
+
+class WindowsWithoutSelf(WindowsWithOldTarget):
+    def __getitem__(self, index):
+        return self.series[index : index + size], self.series[index + size]  # noqa: F821
+
+
+def by_counter(samples, batch_size, epochs, drop_last):
+    steps = 0
+    for _ in range(epochs):
+        left = samples
+        while left >= batch_size or (left > 0 and not drop_last):
+            left -= batch_size
+            steps += 1
+    return steps
+
+
+def by_range(samples, batch_size, epochs, drop_last):
+    starts = range(0, samples - (batch_size - 1 if drop_last else 0), batch_size)
+    return epochs * len(starts)
+
+
+def weights_by_loop(labels, shares):
+    return torch.tensor([float(shares[c]) / int((labels == c).sum()) for c in labels])
+
+
+def weights_as_list(labels, shares):
+    counts = labels.bincount()
+    return [1000 * float(shares[c] / counts[c]) for c in labels.tolist()]
+
+
+def weights_per_class(labels, shares):
+    return shares / labels.bincount(minlength=len(shares))
+
+
+def padded(samples, x, mask=None):
+    lengths = torch.tensor([len(s["X"]) for s in samples])
+    real = torch.arange(int(lengths.max())) < lengths[:, None]
+    return {"X": x, "y": torch.tensor([s["y"] for s in samples]), "mask": real if mask is None else mask}
+
+
+def pad_by_sequence(samples):
+    return padded(samples, pad_sequence([s["X"] for s in samples], batch_first=True))
+
+
+def pad_by_copy(samples):
+    longest = max(s["X"].shape[0] for s in samples)
+    x = torch.zeros(len(samples), longest, samples[0]["X"].shape[1])
+    mask = torch.zeros(len(samples), longest, dtype=torch.bool)
+    for i, s in enumerate(samples):
+        x[i, : len(s["X"])] = s["X"]
+        mask[i, : len(s["X"])] = True
+    return {"X": x, "y": torch.tensor([s["y"] for s in samples]), "mask": mask}
+
+
+def pad_pair(samples):
+    first, second = samples
+    longest = max(len(first["X"]), len(second["X"]))
+    x = torch.stack([F.pad(s["X"], (0, 0, 0, longest - len(s["X"]))) for s in (first, second)])
+    return padded(samples, x)
+
+
+def pad_features(samples):
+    longest = max(len(s["X"]) for s in samples)
+    return padded(samples, torch.stack([F.pad(s["X"], (0, longest - len(s["X"]))) for s in samples]))
+
+
+def pad_without_mask(samples):
+    batch = pad_by_sequence(samples)
+    return {"X": batch["X"], "y": batch["y"]}
+
+
+def pad_with_nonzero_mask(samples):
+    batch = pad_by_sequence(samples)
+    return {**batch, "mask": batch["X"].abs().sum(-1) > 0}
+
+
+def pad_steps_first(samples):
+    return padded(samples, pad_sequence([s["X"] for s in samples]))
+
+
+def images_by_pad(images):
+    h, w = max(i.shape[-2] for i in images), max(i.shape[-1] for i in images)
+    return torch.stack([F.pad(i, (0, w - i.shape[-1], 0, h - i.shape[-2])) for i in images])
+
+
+def images_centred(images):
+    h, w = max(i.shape[-2] for i in images), max(i.shape[-1] for i in images)
+    batch = images[0].new_zeros(len(images), images[0].shape[0], h, w)
+    for k, i in enumerate(images):
+        top, left = (h - i.shape[1]) // 2, (w - i.shape[2]) // 2
+        batch[k, :, top : top + i.shape[1], left : left + i.shape[2]] = i
+    return batch
+
+
+def images_as_float(images):
+    h, w = max(i.shape[-2] for i in images), max(i.shape[-1] for i in images)
+    batch = torch.zeros(len(images), images[0].shape[0], h, w)
+    for k, i in enumerate(images):
+        batch[k, :, : i.shape[1], : i.shape[2]] = i
+    return batch
+
+
+def images_of_first_size(images):
+    h, w = images[0].shape[-2:]
+    return torch.stack([F.pad(i, (0, w - i.shape[-1], 0, h - i.shape[-2])) for i in images])
+
+
+def images_top_first(images):
+    h, w = max(i.shape[-2] for i in images), max(i.shape[-1] for i in images)
+    return torch.stack([F.pad(i, (0, h - i.shape[-2], 0, w - i.shape[-1])) for i in images])
+
+
+def images_by_numpy_loop(images):
+    h = max([image.size(1) for image in images])
+    w = max([image.size(2) for image in images])
+    rows = [torch.cat([i, i.new_zeros(i.size(0), h - i.size(1), i.size(2))], dim=1) for i in images]
+    return torch.stack([torch.cat([i, i.new_zeros(i.size(0), h, w - i.size(2))], dim=2) for i in rows])
+
+
+def buckets(lengths, batch_size):
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def buckets_by_argsort(lengths, batch_size, generator):
+    pieces = list(torch.tensor(lengths).argsort().split(batch_size))
+    return [pieces[int(i)].tolist() for i in torch.randperm(len(pieces), generator=generator)]
+
+
+def buckets_by_pop(lengths, batch_size, generator):
+    batches, mixed = buckets(lengths, batch_size), []
+    while batches:
+        mixed.append(batches.pop(int(torch.randint(len(batches), (1,), generator=generator))))
+    return mixed
+
+
+def buckets_in_order(lengths, batch_size, generator):
+    return buckets(lengths, batch_size)
+
+
+def buckets_by_python_random(lengths, batch_size, generator):
+    batches = buckets(lengths, batch_size)
+    random.shuffle(batches)
+    return batches
+
+
+def buckets_without_rest(lengths, batch_size, generator):
+    batches = [b for b in buckets(lengths, batch_size) if len(b) == batch_size]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
+def buckets_of_lengths(lengths, batch_size, generator):
+    ordered = sorted(lengths)
+    return [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+
+
+def buckets_shuffled_inside(lengths, batch_size, generator):
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def buckets_downwards(lengths, batch_size, generator):
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i], reverse=True)
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
+def encode_by_unique(names):
+    classes = []
+    for name in sorted(names):
+        if name not in classes:
+            classes.append(name)
+    return classes, torch.tensor([classes.index(name) for name in names])
+
+
+def encode_by_counting(names):
+    classes = sorted(set(names))
+    return classes, torch.tensor([sum(c < name for c in classes) for name in names])
+
+
+def encode_by_appearance(names):
+    classes = []
+    for name in names:
+        if name not in classes:
+            classes.append(name)
+    return classes, torch.tensor([classes.index(name) for name in names])
+
+
+def stats_by_integer_sums(loader):
+    n, s, q = 0, 0, 0
+    for images, _ in loader:
+        x = images.to(torch.float64).permute(1, 0, 2, 3).flatten(1)
+        n, s, q = n + x.shape[1], s + x.sum(1), q + (x * x).sum(1)
+    return s / n, torch.sqrt(q / n - (s / n) ** 2)
+
+
+def stats_by_merging(loader):
+    count, mean, spread = 0, 0.0, 0.0
+    for images, _ in loader:
+        x = images.double()
+        n = x.numel() // x.shape[1]
+        m, v = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), correction=0)
+        delta = m - mean
+        mean = mean + delta * n / (count + n)
+        spread = spread + v * n + delta**2 * count * n / (count + n)
+        count += n
+    return mean, (spread / count).sqrt()
+
+
+def stats_of_everything(loader):
+    x = torch.cat([images.double().transpose(0, 1).flatten(1) for images in [b[0] for b in list(loader)]], 1)
+    return x.mean(1), x.std(1, correction=0)
+
+
+def stats_in_two_passes(loader):
+    n = sum(x.numel() // x.shape[1] for x, _ in loader)
+    mean = sum(x.double().sum(dim=(0, 2, 3)) for x, _ in loader) / n
+    var = sum((x.double() - mean[:, None, None]).square().sum(dim=(0, 2, 3)) for x, _ in loader) / n
+    return mean, var.sqrt()
+
+
+def stats_of_means(loader):
+    means = torch.stack([x.double().mean(dim=(0, 2, 3)) for x, _ in loader])
+    return means.mean(0), means.std(0, correction=0)
+
+
+def stats_of_batches(loader):
+    both = [(x.double().mean((0, 2, 3)), x.double().std((0, 2, 3), correction=0)) for x, _ in loader]
+    means, stds = zip(*both, strict=True)
+    return torch.stack(means).mean(0), torch.stack(stds).mean(0)
+
+
+def stats_in_float32(loader):
+    n, s, q = 0, 0, 0
+    for images, _ in loader:
+        x = images.float()
+        n, s, q = n + x.numel() // x.shape[1], s + x.sum((0, 2, 3)), q + (x * x).sum((0, 2, 3))
+    return (s / n).double(), (q / n - (s / n) ** 2).sqrt().double()
+
+
+def stats_without_a_root(loader):
+    mean, std = stats_by_integer_sums(loader)
+    return mean, std**2
+
+
+def stats_that_square_uint8(loader):
+    n, s, q = 0, 0, 0
+    for images, _ in loader:
+        n += images.numel() // images.shape[1]
+        s = s + images.double().sum((0, 2, 3))
+        q = q + images.square().double().sum((0, 2, 3))
+    return s / n, (q / n - (s / n) ** 2).sqrt()
+
+
+def undo_by_loop(batch, mean, std):
+    result = torch.empty_like(batch)
+    for c in range(len(mean)):
+        result[:, c] = (batch[:, c] * std[c].item() + mean[c].item()).clamp(0, 1)
+    return result
+
+
+def undo_by_view(batch, mean, std):
+    m, s = mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+    return torch.clip(batch * s + m, min=0.0, max=1.0).to(torch.float32)
+
+
+def undo_in_place(batch, mean, std):
+    return batch.mul_(std[:, None, None]).add_(mean[:, None, None]).clamp_(0, 1)
+
+
+def split_by_class(train_view, plain_view, labels, share, generator, own=None, validation_view=None):
+    training, validation = [], []
+    for c in range(int(labels.max()) + 1):
+        places = [i for i, label in enumerate(labels.tolist()) if label == c]
+        order = torch.randperm(len(places), generator=own or generator).tolist()
+        cut = int(share * len(places))
+        validation += [places[i] for i in order[:cut]]
+        training += [places[i] for i in order[cut:]]
+    return Subset(train_view, training), Subset(validation_view or plain_view, validation)
+
+
+def split_by_walking(train_view, plain_view, labels, share, generator):
+    wanted = {c: int(n * share) for c, n in enumerate(labels.bincount().tolist())}
+    training, validation = [], []
+    for i in torch.randperm(len(labels), generator=generator).tolist():
+        c = int(labels[i])
+        if wanted[c] > 0:
+            validation.append(i)
+            wanted[c] -= 1
+        else:
+            training.append(i)
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_as_a_whole(train_view, plain_view, labels, share, generator):
+    order = torch.randperm(len(labels), generator=generator).tolist()
+    cut = int(len(labels) * share)
+    return Subset(train_view, order[cut:]), Subset(plain_view, order[:cut])
+
+
+def split_of_one_view(train_view, plain_view, labels, share, generator):
+    return split_by_class(train_view, plain_view, labels, share, generator, validation_view=train_view)
+
+
+def split_with_the_global_generator(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(1)
+        places = places[torch.randperm(len(places))].tolist()
+        cut = int(len(places) * share)
+        validation, training = validation + places[:cut], training + places[cut:]
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_with_a_fixed_seed(train_view, plain_view, labels, share, generator):
+    return split_by_class(train_view, plain_view, labels, share, torch.Generator().manual_seed(0))
+
+
+def split_of_indices(train_view, plain_view, labels, share, generator):
+    parts = split_by_class(train_view, plain_view, labels, share, generator)
+    return parts[0].indices, parts[1].indices
+
+
+def share_with_yield_from(items, info):
+    if info is None:
+        yield from items
+        return
+    for position, item in enumerate(items):
+        if (position - info.id) % info.num_workers == 0:
+            yield item
+
+
+def share_by_islice(items, info):
+    return itertools.islice(items, info.id, None, info.num_workers) if info else items
+
+
+def share_in_a_list(items, info):
+    return list(items)[info.id :: info.num_workers] if info else list(items)
+
+
+def share_in_blocks(items, info):
+    items = list(items)
+    if info is None:
+        return items
+    size = -(-len(items) // info.num_workers)
+    return items[info.id * size : (info.id + 1) * size]
+
+
+def share_without_main(items, info):
+    for position, item in enumerate(items):
+        if position % info.num_workers == info.id:
+            yield item
+
+
+def share_from_one(items, info):
+    for position, item in enumerate(items, 1):
+        if info is None or position % info.num_workers == info.id:
+            yield item
+
+
+WRONG = {
+    "read_flower": [
+        (pop_the_species, "changes its argument `row` in place"),
+        (
+            lambda row, classes: (
+                torch.tensor([float(v) for v in list(row.values())[:-1]]),
+                torch.tensor(classes.index(row["species"])),
+            ),
+            "could not convert string to float",
+        ),
+        (
+            lambda row, classes: (floats(row), torch.tensor(classes.index(row["species"]) + 1)),
+            "counts from 1",
+        ),
+        (lambda row, classes: (floats(row), classes.index(row["species"])), "make a tensor of it, too"),
+        (
+            lambda row, classes: (floats(row), torch.tensor([classes.index(row["species"])])),
+            "its shape is (1,)",
+        ),
+        (
+            lambda row, classes: (
+                torch.tensor([v for c, v in row.items() if c != "species"]),
+                torch.tensor(0),
+            ),
+            "error     ",
+        ),
+        (lambda row, classes: (floats(row).double(), torch.tensor(classes.index(row["species"]))), "float64"),
+        (
+            lambda row, classes: (floats(row), torch.tensor(sorted(classes).index(row["species"]))),
+            "sorted first",
+        ),
+    ],
+    "Windows": [
+        (WindowsWithoutLength, "error     TypeError"),
+        (WindowsTooLong, "that of the series"),
+        (WindowsOneTooLong, "no reading after it"),
+        (WindowsWithOldTarget, "take the one that follows it"),
+        (WindowsWithFloats, "an int, not a tensor"),
+        (WindowsWithoutSelf, "NameError: name 'size' is not defined"),
+        (lambda series, size: series.unfold(0, size, 1), "check 1 of 4"),
+    ],
+    "iterations": [
+        (lambda n, b, e, d: e * (n // b), "the short last batch counts as well"),
+        (lambda n, b, e, d: e * (n // b + 1), "check 2 of 7"),
+        (lambda n, b, e, d: e * (n // b if d else n // b + 1), "although the last batch is full"),
+        (lambda n, b, e, d: n * e // b if d else -(-n * e // b), "its own short batch"),
+        (lambda n, b, e, d: -(-n // b) if not d else n // b, "all epochs together"),
+        (lambda n, b, e, d: e * -(-n // b), "drop_last makes no difference"),
+        (lambda n, b, e, d: e * n / b, "round up"),
+        (lambda n, b, e, d: e * round(n / b), "check"),
+    ],
+    "sampling_weights": [
+        (lambda y, s: s[y], "divide it among them"),
+        (lambda y, s: 1 / y.bincount()[y], "multiply by the share"),
+        (weights_per_class, "check"),
+        (lambda y, s: s[y] * y.bincount()[y], "divide by the class's count"),
+        (lambda y, s: torch.ones(len(y)), "weigh the same"),
+        (lambda y, s: (s / y.bincount())[y], "error     RuntimeError"),
+        (lambda y, s: float(s[0]), "a float, not a dict"),
+    ],
+    "pad_samples": [
+        (pad_pair, "ValueError"),
+        (pad_features, "error     RuntimeError"),
+        (pad_without_mask, "the keys are"),
+        (pad_with_nonzero_mask, "make the mask from the lengths"),
+        (pad_steps_first, "its shape is"),
+        (lambda s: padded(s, pad_by_sequence(s)["X"], ~pad_by_sequence(s)["mask"]), "inverted"),
+        (lambda s: pad_by_sequence(s)["X"], "it returns a tensor, not a dict"),
+        (lambda s: {**pad_by_sequence(s), "mask": pad_by_sequence(s)["mask"].long()}, "dtype is torch.int64"),
+        (lambda s: {**pad_by_sequence(s), "y": torch.tensor([float(t["y"]) for t in s])}, "y is float"),
+    ],
+    "pad_images": [
+        (images_centred, "upper left corner"),
+        (images_as_float, "the dtype is lost"),
+        (images_of_first_size, "its shape is"),
+        (images_top_first, "error     RuntimeError"),
+        (lambda images: torch.stack(images), "error     RuntimeError"),
+        (lambda images: images_by_pad(images).transpose(2, 3), "exchanged"),
+        (lambda images: list(images_by_pad(images)), "it returns a list, not a tensor"),
+    ],
+    "bucket_batches": [
+        (buckets_in_order, "shuffle the list of batches"),
+        (buckets_by_python_random, "pass generator=generator"),
+        (buckets_without_rest, "every sample must come"),
+        (buckets_of_lengths, "each index once"),
+        (buckets_shuffled_inside, "similar lengths must share a batch"),
+        (buckets_downwards, "sort upwards"),
+        (lambda n, b, g: torch.tensor(n).argsort().split(b), "in the order of their lengths"),
+    ],
+    "encode_labels": [
+        (encode_by_appearance, "in which they first appear"),
+        (
+            lambda names: (sorted(names), torch.tensor([sorted(names).index(n) for n in names])),
+            "expected: once",
+        ),
+        (
+            lambda names: (sorted(set(names)), [sorted(set(names)).index(n) for n in names]),
+            "make a tensor of them",
+        ),
+        (lambda names: (set(names), torch.tensor([0] * len(names))), "a set, not a list"),
+        (
+            lambda names: (
+                sorted(set(names)),
+                torch.tensor([sorted(set(names)).index(n) + 1 for n in names]),
+            ),
+            "the first class is 0",
+        ),
+        (lambda names: torch.tensor([sorted(set(names)).index(n) for n in names]), "a tensor, not a tuple"),
+        (
+            lambda names: (
+                sorted(set(names)),
+                torch.tensor([float(sorted(set(names)).index(n)) for n in names]),
+            ),
+            "dtype is torch.float32",
+        ),
+    ],
+    "channel_stats": [
+        (stats_of_everything, "batches were kept at a time"),
+        (stats_in_two_passes, "was read 3 times"),
+        (stats_of_means, "check"),
+        (stats_of_batches, "keep sums and a count"),
+        (stats_in_float32, "float32 loses too many digits"),
+        (stats_without_a_root, "its square root"),
+        (stats_that_square_uint8, "check 4 of 5"),
+        (lambda loader: tuple(x.float() for x in stats_by_integer_sums(loader)), "dtype is torch.float32"),
+        (lambda loader: stats_by_integer_sums([next(iter(loader))]), "only the first batch"),
+    ],
+    "to_pictures": [
+        (lambda x, m, s: (x * s + m).clamp(0, 1), "lined up with the columns"),
+        (lambda x, m, s: (x * s[:, None, None] + m[:, None, None]).float(), "clamp(0, 1)"),
+        (lambda x, m, s: ((x + m[:, None, None]) * s[:, None, None]).clamp(0, 1), "undo the last step first"),
+        (undo_in_place, "changes its argument `batch` in place"),
+        (lambda x, m, s: (x / s[:, None, None] + m[:, None, None]).clamp(0, 1), "multiply"),
+        (lambda x, m, s: (x * s[:, None, None] + m[:, None, None]).clamp(0, 1), "dtype is float64"),
+        (lambda x, m, s: undo_by_view(x, m, s).permute(0, 2, 3, 1), "its shape is"),
+    ],
+    "stratified_split": [
+        (split_as_a_whole, "not class by class"),
+        (split_of_one_view, "would be augmented"),
+        (split_with_the_global_generator, "pass generator=generator"),
+        (split_with_a_fixed_seed, "every seed gives the same split"),
+        (split_of_indices, "error     "),
+        (lambda t, p, y, s, g: split_by_class(t, p, y, s, g)[::-1], "training first"),
+        (lambda t, p, y, s, g: split_by_class(t, p, y, 1 - s, g), "check"),
+        (
+            lambda t, p, y, s, g: (split_by_class(t, p, y, s, g)[0], split_by_class(t, p, y, s, g)[1]),
+            "drawn independently",
+        ),
+    ],
+    "share": [
+        (share_in_a_list, "may not fit in memory"),
+        (share_in_blocks, "deal the items out in turn"),
+        (share_without_main, "error     AttributeError"),
+        (share_from_one, "numbered from 1"),
+        (lambda items, info: iter(items), "still gives everything"),
+        (lambda items, info: next(iter(items)), "check 1 of 7"),
+    ],
+}
+
+RIGHT = {
+    "read_flower": [
+        copy_and_pop,
+        lambda row, classes: read_flower_of(row, classes, floats, lambda i: torch.tensor(i)),
+        lambda row, classes: (
+            torch.tensor([float(row[c]) for c in row if c != "species"], dtype=torch.float32),
+            torch.tensor([name == row["species"] for name in classes]).long().argmax(),
+        ),
+    ],
+    "Windows": [WindowsOfLists, WindowsByUnfold],
+    "iterations": [by_counter, by_range, lambda n, b, e, d: e * (n // b if d else (n + b - 1) // b)],
+    "sampling_weights": [
+        weights_by_loop,
+        weights_as_list,
+        lambda y, s: s.double()[y] / y.bincount()[y],
+    ],
+    "pad_samples": [pad_by_sequence, pad_by_copy],
+    "pad_images": [images_by_pad, images_by_numpy_loop],
+    "bucket_batches": [buckets_by_argsort, buckets_by_pop],
+    "encode_labels": [encode_by_unique, encode_by_counting],
+    "channel_stats": [stats_by_integer_sums, stats_by_merging],
+    "to_pictures": [undo_by_loop, undo_by_view],
+    "stratified_split": [split_by_class, split_by_walking],
+    "share": [share_with_yield_from, share_by_islice],
+}
