@@ -574,11 +574,11 @@ WRONG = {
     ],
     "to_pictures": [
         (lambda x, m, s: (x * s + m).clamp(0, 1), "lined up with the columns"),
-        (lambda x, m, s: (x * s[:, None, None] + m[:, None, None]).float(), "clamp(0, 1)"),
+        (lambda x, m, s: x * s[:, None, None] + m[:, None, None], "clamp(0, 1)"),
         (lambda x, m, s: ((x + m[:, None, None]) * s[:, None, None]).clamp(0, 1), "undo the last step first"),
         (undo_in_place, "changes its argument `batch` in place"),
         (lambda x, m, s: (x / s[:, None, None] + m[:, None, None]).clamp(0, 1), "multiply"),
-        (lambda x, m, s: (x * s[:, None, None] + m[:, None, None]).clamp(0, 1), "dtype is float64"),
+        (lambda x, m, s: (255 * (x * s[:, None, None] + m[:, None, None])).clamp(0, 255), "values are off"),
         (lambda x, m, s: undo_by_view(x, m, s).permute(0, 2, 3, 1), "its shape is"),
     ],
     "stratified_split": [
