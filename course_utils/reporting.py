@@ -30,7 +30,7 @@ def approx(value: float, low: float, high: float, fmt: str = "{:.3g}") -> str:
     text = fmt.format(value)
     if text == fmt.format(math.nan) and not math.isnan(value):  # "%.2f" would print only itself
         raise ValueError(f"fmt={fmt!r} does not show the value: give a field, such as '{{:.3g}}'.")
-    if math.isfinite(value) and not text.lstrip("+-")[:1].isdigit():
+    if math.isfinite(value) and not text.lstrip(" +-")[:1].isdigit():
         raise ValueError(f"fmt={fmt!r} must begin with its field: the tests overlook the number behind ≈.")
     if not (math.isfinite(value) and low <= value <= high):
         raise AssertionError(f"{value:.6g} is outside its range: expected {low:g} to {high:g}.")
