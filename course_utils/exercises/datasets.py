@@ -157,8 +157,10 @@ def _scaled(answer, labels, shares):
     weights = answer(labels, shares)
     if isinstance(weights, list):
         weights = torch.tensor(weights)
+    if weights is None:
+        return None
     if not isinstance(weights, torch.Tensor):
-        return weights
+        raise TypeError(f"expected: a tensor of weights; it returns {type(weights).__name__}")
     return {"scaled to sum 1": weights.double() / weights.double().sum()}
 
 
@@ -166,7 +168,6 @@ def _scaled(answer, labels, shares):
     cases=lambda: [
         (torch.tensor([0, 0, 0, 1]), torch.tensor([0.6, 0.4])),
         (torch.tensor([2, 0, 1, 0, 2, 2, 0]), torch.tensor([0.2, 0.5, 0.3])),
-        (torch.tensor([0, 1, 1]), torch.tensor([0.25, 0.75, 0.0])),
         (torch.randint(0, 5, (60,)).sort().values, torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2])),
     ],
     call=_scaled,
@@ -313,8 +314,10 @@ def _about_batches(answer, lengths, batch_size, generator):
     """bucket_batches(lengths, batch_size, generator)"""
     seed = generator.initial_seed()
     got = answer(lengths, batch_size, generator)
+    if got is None:
+        return None
     if not isinstance(got, (list, tuple)):
-        return got
+        raise TypeError(f"expected: a list of lists of indices; it returns {type(got).__name__}")
 
     def batches(seed: int) -> list[list[int]]:
         _use_other_random_numbers()
@@ -322,12 +325,11 @@ def _about_batches(answer, lengths, batch_size, generator):
 
     got = [list(map(int, batch)) for batch in got]
     used = sorted(itertools.chain.from_iterable(got))
-    seen = {"each index once": used == list(range(len(lengths)))}
-    if not seen["each index once"]:
-        return seen | {"indices": used}
+    seen = {"indices": used, "sizes": sorted(map(len, got))}
+    if used != list(range(len(lengths))):
+        return seen | dict.fromkeys(["padding", "same seed, same batches", "other seed, other order"])
     orders = {tuple(max(lengths[i] for i in batch) for batch in batches(seed + n)) for n in range(20)}
     return seen | {
-        "sizes": sorted(map(len, got)),
         "padding": sum(max(lengths[i] for i in b) * len(b) for b in got) - sum(lengths),
         "same seed, same batches": all(batches(seed + n) == batches(seed + n) for n in range(5)),
         "other seed, other order": len(orders) > 1,
@@ -434,7 +436,7 @@ class _Watched(DataLoader):
         shapes = [(len(span), *image.shape) for span, image in zip(self.batch_sampler, images, strict=True)]
         if len(self.dataset) == 2 and len(shapes) == 1:
             return f"one batch of {self.dataset[0][0].tolist()} and {self.dataset[1][0].tolist()}"
-        return f"loader with batches {', '.join(map(str, shapes))}, {str(images[0].dtype)[6:]}"
+        return f"batches of shapes {', '.join(map(str, shapes))}, {str(images[0].dtype)[6:]}"
 
 
 def _read_well(got, loader) -> str | None:
@@ -472,11 +474,17 @@ def _own_stds(x):
     return x.std(dim=(2, 3), correction=0)
 
 
-def _sums(loader, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+def _by_picture(loader) -> tuple[torch.Tensor, torch.Tensor]:
+    pictures = [image.double() for images, _ in loader for image in images]
+    mean, square = (torch.stack([(p**n).mean(dim=(1, 2)) for p in pictures]).mean(dim=0) for n in (1, 2))
+    return mean, (square - mean.square()).sqrt()
+
+
+def _sums(loader, dtype=torch.float64, channels=False) -> tuple[torch.Tensor, torch.Tensor]:
     count, total, squares = 0, 0.0, 0.0
     for images, _ in loader:
         images = images.to(dtype)
-        count += images.numel() // images.shape[1]
+        count += images.numel() // (1 if channels else images.shape[1])
         total = total + images.sum(dim=(0, 2, 3))
         squares = squares + images.square().sum(dim=(0, 2, 3))
     mean = total / count
@@ -498,6 +506,12 @@ def _sums(loader, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
         ),
         "the mean of the pictures' own deviations leaves out how the pictures differ from each other": (
             lambda loader: _means(loader, _mean, _own_stds)
+        ),
+        "every picture counts the same here, but a larger picture has more pixels: sum over pixels": (
+            lambda loader: _by_picture(loader)
+        ),
+        "the count holds the numbers of all channels: count the pixels of one": lambda loader: _sums(
+            loader, channels=True
         ),
         "that is the variance: its square root is the deviation": lambda loader: (
             lambda mean, std: (mean, std.square())
@@ -588,8 +602,10 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     """stratified_split(train_view, plain_view, labels, share, generator)"""
     seed = generator.initial_seed()
     got = answer(train_view, plain_view, labels, share, generator)
+    if got is None:
+        return None
     if not isinstance(got, (tuple, list)) or len(got) != 2:
-        return got
+        raise TypeError(f"expected: a pair of Subsets; it returns {type(got).__name__}")
     views, indices = [], []
     for part in got:
         samples = [part[i] for i in range(len(part))]
@@ -607,7 +623,7 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
         "in both": len(set(training) & set(held_out)),
         "in neither": len(labels) - len(set(training) | set(held_out)),
         "repeated": len(training) + len(held_out) - len(set(training)) - len(set(held_out)),
-        "validation, by class": labels[held_out].bincount(minlength=classes).tolist(),
+        "by class": labels[held_out].bincount(minlength=classes).tolist(),
         "training from": views[0],
         "validation from": views[1],
         "same seed, same split": all(validation(seed + n) == validation(seed + n) for n in range(5)),
@@ -732,9 +748,8 @@ def _worker(number: int, of: int) -> SimpleNamespace:
     call=_handed_on,
     mistakes={
         "each worker still gives everything": lambda items, info: (item for item in items),
-        "in the main process info is None, and the stream is not divided": lambda items, info: (
-            iter(()) if info is None else _dealt(items, info)
-        ),
+        "nothing comes in the main process, where info is None: yield every item there (`return items` only "
+        "ends a generator)": lambda items, info: iter(()) if info is None else _dealt(items, info),
         "the items are numbered from 1; worker 0 takes the first": lambda items, info: _dealt(items, info, 1),
         "each worker takes a block; deal the items out in turn, since nobody knows how many will come": (
             _blocks

@@ -325,6 +325,22 @@ def stats_in_float32(loader):
     return (s / n).double(), (q / n - (s / n) ** 2).sqrt().double()
 
 
+def stats_by_picture(loader):
+    n, s, q = 0, 0, 0
+    for images, _ in loader:
+        x = images.double()
+        n, s, q = n + len(x), s + x.mean((2, 3)).sum(0), q + (x**2).mean((2, 3)).sum(0)
+    return s / n, (q / n - (s / n) ** 2).sqrt()
+
+
+def stats_by_numel(loader):
+    n, s, q = 0, 0, 0
+    for images, _ in loader:
+        x = images.double()
+        n, s, q = n + x.numel(), s + x.sum((0, 2, 3)), q + (x * x).sum((0, 2, 3))
+    return s / n, (q / n - (s / n) ** 2).sqrt()
+
+
 def stats_without_a_root(loader):
     mean, std = stats_by_integer_sums(loader)
     return mean, std**2
@@ -439,6 +455,14 @@ def share_without_main(items, info):
             yield item
 
 
+def share_that_returns(items, info):
+    if info is None:
+        return items
+    for position, item in enumerate(items):
+        if position % info.num_workers == info.id:
+            yield item
+
+
 def share_from_one(items, info):
     for position, item in enumerate(items, 1):
         if info is None or position % info.num_workers == info.id:
@@ -502,8 +526,7 @@ WRONG = {
         (weights_per_class, "check"),
         (lambda y, s: s[y] * y.bincount()[y], "divide by the class's count"),
         (lambda y, s: torch.ones(len(y)), "weigh the same"),
-        (lambda y, s: (s / y.bincount())[y], "error     RuntimeError"),
-        (lambda y, s: float(s[0]), "a float, not a dict"),
+        (lambda y, s: float(s[0]), "TypeError: expected: a tensor of weights; it returns float"),
     ],
     "pad_samples": [
         (pad_pair, "ValueError"),
@@ -529,7 +552,7 @@ WRONG = {
         (buckets_in_order, "shuffle the list of batches"),
         (buckets_by_python_random, "pass generator=generator"),
         (buckets_without_rest, "every sample must come"),
-        (buckets_of_lengths, "each index once"),
+        (buckets_of_lengths, "expected: indices"),
         (buckets_shuffled_inside, "similar lengths must share a batch"),
         (buckets_downwards, "sort upwards"),
         (lambda n, b, g: torch.tensor(n).argsort().split(b), "in the order of their lengths"),
@@ -566,6 +589,8 @@ WRONG = {
         (stats_in_two_passes, "was read 3 times"),
         (stats_of_means, "check"),
         (stats_of_batches, "keep sums and a count"),
+        (stats_by_picture, "a larger picture has more pixels"),
+        (stats_by_numel, "count the pixels of one"),
         (stats_in_float32, "float32 loses too many digits"),
         (stats_without_a_root, "its square root"),
         (stats_that_square_uint8, "check 4 of 5"),
@@ -598,6 +623,7 @@ WRONG = {
         (share_in_a_list, "may not fit in memory"),
         (share_in_blocks, "deal the items out in turn"),
         (share_without_main, "error     AttributeError"),
+        (share_that_returns, "nothing comes in the main process"),
         (share_from_one, "numbered from 1"),
         (lambda items, info: iter(items), "still gives everything"),
         (lambda items, info: next(iter(items)), "check 1 of 7"),
@@ -618,7 +644,7 @@ RIGHT = {
     "sampling_weights": [
         weights_by_loop,
         weights_as_list,
-        lambda y, s: s.double()[y] / y.bincount()[y],
+        lambda y, s: s.double()[y] / y.bincount(minlength=len(s))[y],
     ],
     "pad_samples": [pad_by_sequence, pad_by_copy],
     "pad_images": [images_by_pad, images_by_numpy_loop],
