@@ -1,10 +1,20 @@
-"""What chapter 03 builds around a `DataLoader`: the statistics of channels, and batches on the device."""
+"""What chapter 03 builds around a `DataLoader`: batches of similar lengths, statistics, the device."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
+
+
+def length_buckets(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> list[list[int]]:
+    """Return all indices in batches of similar lengths, the batches in random order.
+
+    Only the batch with the longest samples may be short.
+    """
+    by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def channel_statistics(loader: Iterable[Sequence[torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:

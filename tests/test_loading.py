@@ -7,7 +7,7 @@ import torch
 from notebook_tools import NOTEBOOKS, code_cells, read_notebook
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils.loading import DeviceLoader, channel_statistics
+from course_utils.loading import DeviceLoader, channel_statistics, length_buckets
 
 NOTEBOOK = NOTEBOOKS / "03_datasets_and_dataloaders.ipynb"
 
@@ -86,3 +86,11 @@ def test_device_loader(make):
     x, y = next(iter(prepared))
     assert x.flatten().tolist() == [0, 2, 4, 6]
     assert y.tolist() == [0, 1, 2, 3]
+
+
+def test_buckets_hold_each_index_once_and_neighbours_in_length() -> None:
+    generator = torch.Generator().manual_seed(0)
+    lengths = [9, 2, 8, 3, 7]
+    orders = [length_buckets(lengths, 2, generator) for _ in range(30)]
+    assert all(sorted(batches) == [[0], [1, 3], [4, 2]] for batches in orders)
+    assert len({str(batches) for batches in orders}) == 6

@@ -1,5 +1,6 @@
 """The checkers of chapter 03, Dataset and DataLoader: reference solutions; read them after yours."""
 
+import gc
 import itertools
 import math
 import random
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from course_utils.exercises.grading import exercise
+from course_utils.exercises.grading import Result, exercise
 
 
 def _seeded(seed: int = 0) -> torch.Generator:
@@ -25,6 +26,14 @@ def _use_other_random_numbers() -> None:
     random.random()
 
 
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _flower(row, classes, skip=lambda row: "species", start=0):
     features = [float(text) for column, text in row.items() if column != skip(row)]
     return torch.tensor(features), torch.tensor(classes.index(row["species"]) + start)
@@ -32,8 +41,9 @@ def _flower(row, classes, skip=lambda row: "species", start=0):
 
 @exercise(
     cases=lambda: [
-        ({"length": "5.1", "petals": "12", "species": "rose"}, ["lily", "tulip", "rose"]),
-        ({"species": "tulip", "tall": "30", "weight": "6", "wide": "2.5"}, ["tulip", "rose"]),
+        ({"width": "5.1", "petals": "12", "species": "rose"}, ["lily", "tulip", "rose"]),
+        ({"species": "tulip", "tall": "30", "age": "6", "wide": "2.5"}, ["tulip", "rose"]),
+        ({"wide": "0.5", "tall": "8", "species": "7"}, ["8", "rose", "7"]),
         ({"depth": "0.5", "species": "lily", "warmth": "-1e3"}, ["rose", "aster", "lily", "tulip"]),
     ],
     mistakes={
@@ -44,6 +54,15 @@ def _flower(row, classes, skip=lambda row: "species", start=0):
         "the label is float32: an int in torch.tensor becomes int64": lambda row, classes: (
             _flower(row, classes)[0],
             _flower(row, classes)[1].float(),
+        ),
+        "the columns were sorted: keep the row's order": lambda row, classes: _flower(
+            dict(sorted(row.items())), classes
+        ),
+        "a species may look like a number: leave it out by the column's name, not by what float() takes": (
+            lambda row, classes: (
+                torch.tensor([float(text) for text in row.values() if _is_number(text)]),
+                _flower(row, classes)[1],
+            )
         ),
         "the label comes first: features first, then the label": lambda row, classes: _flower(row, classes)[
             ::-1
@@ -109,6 +128,9 @@ def _all_samples(answer, series, size):
         "the window has a reading too many: a slice leaves its end out": (
             lambda series, size: _Windows(series, size, wider=1)
         ),
+        "the windows must overlap: window i begins at reading i": lambda series, size: _Windows(
+            series, size, step=size
+        ),
         "the window has a reading too few: a slice leaves its end out, so [index : index + size] has size": (
             lambda series, size: _Windows(series, size, wider=-1)
         ),
@@ -140,6 +162,9 @@ class Windows(_Windows):
         "drop_last makes no difference here: it leaves the short batch out": (
             lambda n, b, e, d: e * math.ceil(n / b)
         ),
+        "drop_last took away a full batch, too: nothing is dropped where the last batch is full": (
+            lambda n, b, e, d: e * (math.ceil(n / b) - d)
+        ),
         "that is one epoch; expected: all epochs together": (
             lambda n, b, e, d: n // b if d else math.ceil(n / b)
         ),
@@ -155,12 +180,12 @@ def iterations(samples, batch_size, epochs, drop_last):
 def _scaled(answer, labels, shares):
     """sampling_weights(labels, shares)"""
     weights = answer(labels, shares)
-    if isinstance(weights, list):
-        weights = torch.tensor(weights)
     if weights is None:
         return None
     if not isinstance(weights, torch.Tensor):
-        raise TypeError(f"expected: a tensor of weights; it returns {type(weights).__name__}")
+        return Result(..., f"the weights are of type {type(weights).__name__}: make a tensor (N,) of them")
+    if not weights.is_floating_point():
+        return Result(..., f"the weights are {weights.dtype}: expected float, so that none is cut off")
     return {"scaled to sum 1": weights.double() / weights.double().sum()}
 
 
@@ -168,6 +193,7 @@ def _scaled(answer, labels, shares):
     cases=lambda: [
         (torch.tensor([0, 0, 0, 1]), torch.tensor([0.6, 0.4])),
         (torch.tensor([2, 0, 1, 0, 2, 2, 0]), torch.tensor([0.2, 0.5, 0.3])),
+        (torch.tensor([0, 1, 1]), torch.tensor([0.25, 0.75, 0.0])),
         (torch.randint(0, 5, (60,)).sort().values, torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2])),
     ],
     call=_scaled,
@@ -183,6 +209,9 @@ def _scaled(answer, labels, shares):
         )[y],
         "the weights of the classes; expected: one for each sample, so index by labels": lambda y, s: (
             s / y.bincount(minlength=len(s)).clamp(min=1)
+        ),
+        "a class may have no sample: count with bincount(minlength=len(shares)), or divide after indexing": (
+            lambda y, s: (s / y.bincount())[y]
         ),
         "all samples weigh the same": lambda y, s: torch.ones(len(y)),
     },
@@ -262,6 +291,11 @@ def _canvas(images, place=lambda h, w, height, width: (0, 0), square=False):
     return batch
 
 
+def _pad_height_first(images):
+    height, width = (max(image.shape[d] for image in images) for d in (1, 2))
+    return torch.stack([F.pad(i, (0, height - i.shape[1], 0, width - i.shape[2])) for i in images])
+
+
 def _photos(*sizes: tuple[int, int], channels: int = 3) -> list[torch.Tensor]:
     return [torch.randint(1, 256, (channels, *size), dtype=torch.uint8) for size in sizes]
 
@@ -293,6 +327,7 @@ def _photos(*sizes: tuple[int, int], channels: int = 3) -> list[torch.Tensor]:
         "the padding stands to the left of the pictures: F.pad wants (left, right, top, bottom)": (
             lambda images: _canvas(images, place=lambda h, w, height, width: (0, width - w))
         ),
+        "F.pad wants (left, right, top, bottom): the width comes first": _pad_height_first,
         "height and width are exchanged: a picture is (C, height, width)": lambda images: _canvas(
             images
         ).transpose(2, 3),
@@ -310,14 +345,23 @@ def _buckets(lengths, batch_size, generator, key=None, shuffle=True):
     return batches
 
 
+def _last_stays(lengths, batch_size, generator):
+    *batches, last = _buckets(lengths, batch_size, None, shuffle=False)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()] + [last]
+
+
+def _rotated(lengths, batch_size, generator):
+    batches = _buckets(lengths, batch_size, None, shuffle=False)
+    start = int(torch.randint(len(batches), (1,), generator=generator))
+    return batches[start:] + batches[:start]
+
+
 def _about_batches(answer, lengths, batch_size, generator):
     """bucket_batches(lengths, batch_size, generator)"""
     seed = generator.initial_seed()
     got = answer(lengths, batch_size, generator)
-    if got is None:
-        return None
     if not isinstance(got, (list, tuple)):
-        raise TypeError(f"expected: a list of lists of indices; it returns {type(got).__name__}")
+        return got
 
     def batches(seed: int) -> list[list[int]]:
         _use_other_random_numbers()
@@ -325,14 +369,25 @@ def _about_batches(answer, lengths, batch_size, generator):
 
     got = [list(map(int, batch)) for batch in got]
     used = sorted(itertools.chain.from_iterable(got))
-    seen = {"indices": used, "sizes": sorted(map(len, got))}
-    if used != list(range(len(lengths))):
-        return seen | dict.fromkeys(["padding", "same seed, same batches", "other seed, other order"])
-    orders = {tuple(max(lengths[i] for i in batch) for batch in batches(seed + n)) for n in range(20)}
+    seen = {"each index once": used == list(range(len(lengths)))}
+    if not seen["each index once"]:
+        return seen | {"indices": used}
+
+    def longest(batches: list[list[int]]) -> tuple[int, ...]:
+        return tuple(max(lengths[i] for i in batch) for batch in batches)
+
+    orders = [longest(batches(seed + n)) for n in range(30)]
+    one = _seeded(seed)
+    calls = {longest([list(map(int, b)) for b in answer(lengths, batch_size, one)]) for _ in range(10)}
     return seen | {
+        "sizes": sorted(map(len, got)),
         "padding": sum(max(lengths[i] for i in b) * len(b) for b in got) - sum(lengths),
-        "same seed, same batches": all(batches(seed + n) == batches(seed + n) for n in range(5)),
-        "other seed, other order": len(orders) > 1,
+        "same seed, same batches": got == batches(seed)
+        and orders[:5] == [longest(batches(seed + n)) for n in range(5)],
+        "other seed, other order": len(set(orders)) > 1,
+        "each place varies": all(len(set(place)) > 1 for place in zip(*orders, strict=True)),
+        "more orders than batches": len(set(orders)) > len(got),
+        "next call, other order": len(calls) > 1,
     }
 
 
@@ -363,6 +418,14 @@ def _about_batches(answer, lengths, batch_size, generator):
         "the random order does not come from the generator: pass generator=generator": lambda n, b, g: (
             _buckets(n, b, None)
         ),
+        "the batch of the longest always comes last: shuffle all batches": _last_stays,
+        "the order is only rotated, so the lengths still grow: use torch.randperm": _rotated,
+        "every call gives the same order: draw from the generator itself, not from one with its seed": (
+            lambda n, b, g: _buckets(n, b, _seeded(g.initial_seed()))
+        ),
+        "an index comes twice: equal lengths share one `.index`; sort the indices instead": lambda n, b, g: (
+            [[n.index(n[i]) for i in batch] for batch in _buckets(n, b, g)]
+        ),
         "the samples were shuffled first and never sorted: similar lengths must share a batch": (
             lambda n, b, g: [batch.tolist() for batch in torch.randperm(len(n), generator=g).split(b)]
         ),
@@ -380,6 +443,7 @@ def _encode(names, classes, start=0):
     cases=lambda: [
         (["nut", "bottle", "nut", "cable"],),
         (["tile-oil", "tile-crack", "tile-good", "cable-good", "tile-crack", "bottle-good"],),
+        (["cable", "Nut", "bottle", "Nut"],),
         (["nut"],),
         ([random.choice(string.ascii_lowercase) for _ in range(60)],),
     ],
@@ -389,6 +453,12 @@ def _encode(names, classes, start=0):
         ),
         "the classes are sorted downwards; expected: from a to z": lambda names: _encode(
             names, sorted(set(names), reverse=True)
+        ),
+        "a set has no order: make the classes with sorted(set(names))": lambda names: _encode(
+            names, list(set(names))
+        ),
+        "capitals come first in the order of `sorted`: leave out key=": lambda names: _encode(
+            names, sorted(set(names), key=str.lower)
         ),
         "a class is listed as often as it appears; expected: once": lambda names: _encode(
             names, sorted(names)
@@ -421,22 +491,39 @@ class _Watched(DataLoader):
         ends = list(itertools.accumulate(map(len, batches)))
         spans = [list(range(end - len(batch), end)) for end, batch in zip(ends, batches, strict=True)]
         super().__init__(pictures, batch_sampler=spans)
-        self.passes, self.most = 0, 0
+        self.passes, self.most, self.kept = 0, 0, 0.0
 
     def __iter__(self) -> Iterator:
         self.passes += 1
         given: list[weakref.ref] = []
-        for batch in super().__iter__():
-            given.append(weakref.ref(batch[0]))
-            self.most = max(self.most, sum(images() is not None for images in given))
-            yield batch
+        long = len(self) > 8  # so many batches that keeping them shows, also if they were cast
+        if long:
+            gc.freeze()  # gc.get_objects() then lists only what is made from now on
+        try:
+            for batch in super().__iter__():
+                given.append(weakref.ref(batch[0]))
+                self.most = max(self.most, sum(images() is not None for images in given))
+                yield batch
+                if long and len(given) == len(self) - 1:
+                    self.kept = _numbers_in_memory() / batch[0].numel()
+        finally:
+            if long:
+                gc.unfreeze()
 
     def __repr__(self) -> str:
         images = [self.dataset[span[0]][0] for span in self.batch_sampler]
         shapes = [(len(span), *image.shape) for span, image in zip(self.batch_sampler, images, strict=True)]
         if len(self.dataset) == 2 and len(shapes) == 1:
             return f"one batch of {self.dataset[0][0].tolist()} and {self.dataset[1][0].tolist()}"
-        return f"batches of shapes {', '.join(map(str, shapes))}, {str(images[0].dtype)[6:]}"
+        return f"loader with batches {', '.join(map(str, shapes))}, {str(images[0].dtype)[6:]}"
+
+
+def _numbers_in_memory() -> int:
+    """How many numbers the tensors hold that the garbage collector lists, each storage counted once."""
+    tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
+    tensors = [t for t in tensors if t.layout == torch.strided and t.device.type == "cpu"]
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() // t.itemsize for t in tensors}
+    return sum(storages.values())
 
 
 def _read_well(got, loader) -> str | None:
@@ -444,6 +531,8 @@ def _read_well(got, loader) -> str | None:
         return f"right, but the loader was read {loader.passes} times: keep sums, and read it once"
     if loader.most > 2:
         return f"right, but {loader.most} batches were kept at a time: keep sums only"
+    if loader.kept > 7:
+        return "right, but the pixels of all batches were kept: they may not fit in memory; keep sums only"
     return None
 
 
@@ -474,21 +563,32 @@ def _own_stds(x):
     return x.std(dim=(2, 3), correction=0)
 
 
-def _by_picture(loader) -> tuple[torch.Tensor, torch.Tensor]:
-    pictures = [image.double() for images, _ in loader for image in images]
-    mean, square = (torch.stack([(p**n).mean(dim=(1, 2)) for p in pictures]).mean(dim=0) for n in (1, 2))
-    return mean, (square - mean.square()).sqrt()
+def _var(x):
+    return x.var(dim=(0, 2, 3), correction=0)[None]
 
 
-def _sums(loader, dtype=torch.float64, channels=False) -> tuple[torch.Tensor, torch.Tensor]:
-    count, total, squares = 0, 0.0, 0.0
+def _count(x):
+    return x.numel() // x.shape[1]
+
+
+def _within(loader) -> tuple[torch.Tensor, torch.Tensor]:
+    """The true mean, and the root of the mean variance within the batches, weighted by their sizes."""
+    batches = [images.double() for images, _ in loader]
+    sizes = torch.tensor([_count(x) for x in batches]).double()[:, None]
+    means, variances = (torch.cat([f(x) for x in batches]) for f in (_mean, _var))
+    mean, variance = ((sizes * x).sum(dim=0) / sizes.sum() for x in (means, variances))
+    return mean, variance.sqrt()
+
+
+def _sums(loader, dtype=torch.float64, count=_count, square_first=False) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels, total, squares = 0, 0.0, 0.0
     for images, _ in loader:
-        images = images.to(dtype)
-        count += images.numel() // (1 if channels else images.shape[1])
-        total = total + images.sum(dim=(0, 2, 3))
-        squares = squares + images.square().sum(dim=(0, 2, 3))
-    mean = total / count
-    return mean, (squares / count - mean.square()).sqrt()
+        cast = images.to(dtype)
+        pixels += count(images)
+        total = total + cast.sum(dim=(0, 2, 3))
+        squares = squares + (images if square_first else cast).square().to(dtype).sum(dim=(0, 2, 3))
+    mean = total / pixels
+    return mean, (squares / pixels - mean.square()).sqrt()
 
 
 @exercise(
@@ -498,6 +598,7 @@ def _sums(loader, dtype=torch.float64, channels=False) -> tuple[torch.Tensor, to
         (_Watched(torch.rand(2, 3, 4, 5), torch.rand(2, 3, 8, 6) * 2, torch.rand(4, 3, 3, 3)),),
         (_Watched(*(torch.randint(0, n, (4, 3, 6, 5), dtype=torch.uint8) for n in (100, 180, 256, 40))),),
         (_Watched(*(10_000 + torch.randn(6, 2, 7, 9) for _ in range(3))),),
+        (_Watched(*(torch.rand(8, 3, 10, 12) * n for n in range(1, 16))),),
     ],
     also=_read_well,
     mistakes={
@@ -507,11 +608,26 @@ def _sums(loader, dtype=torch.float64, channels=False) -> tuple[torch.Tensor, to
         "the mean of the pictures' own deviations leaves out how the pictures differ from each other": (
             lambda loader: _means(loader, _mean, _own_stds)
         ),
-        "every picture counts the same here, but a larger picture has more pixels: sum over pixels": (
-            lambda loader: _by_picture(loader)
+        "how the batches differ from each other is missing: keep sums of the squares, not variances": _within,
+        "how the batches differ is missing, and a small one counts as much as a large one: keep sums": (
+            lambda loader: (lambda mean, var: (mean, var.sqrt()))(*_means(loader, _mean, _var))
         ),
-        "the count holds the numbers of all channels: count the pixels of one": lambda loader: _sums(
-            loader, channels=True
+        "the batches' means were averaged, and a small batch counts as much as a large one: divide once": (
+            lambda loader: (lambda mean, squares: (mean, (squares - mean.square()).sqrt()))(
+                *_means(loader, _mean, lambda x: _mean(x.square()))
+            )
+        ),
+        "the count holds all channels: numel() counts a pixel once for each channel": lambda loader: _sums(
+            loader, count=torch.Tensor.numel
+        ),
+        "the count leaves out the number of pictures: a batch has B × H × W pixels": lambda loader: _sums(
+            loader, count=lambda x: x[0, 0].numel()
+        ),
+        "uint8 was divided by 255; expected: the units of the pictures": lambda loader: _sums(
+            (x / 255 if x.dtype == torch.uint8 else x, y) for x, y in loader
+        ),
+        "squares of uint8 wrap around at 256: cast the batch with .double() first": lambda loader: _sums(
+            loader, square_first=True
         ),
         "that is the variance: its square root is the deviation": lambda loader: (
             lambda mean, std: (mean, std.square())
@@ -535,14 +651,8 @@ def channel_stats(loader):
     return _sums(loader)
 
 
-def _in_float32(answer, batch, mean, std):
-    """to_pictures(batch, mean, std)"""
-    pictures = answer(batch, mean, std)
-    return pictures.float() if isinstance(pictures, torch.Tensor) else pictures
-
-
 def _undo(batch, mean, std):
-    return (batch * std[:, None, None] + mean[:, None, None]).clamp(0, 1)
+    return (batch * std[:, None, None] + mean[:, None, None]).clamp(0, 1).float()
 
 
 @exercise(
@@ -556,22 +666,27 @@ def _undo(batch, mean, std):
         (torch.randn(4, 3, 3, 3), torch.tensor([0.7, 0.5, 0.2]), torch.tensor([0.3, 0.1, 0.2])),
         (torch.randn(3, 3, 2, 6) * 3, torch.rand(3).double(), torch.rand(3).double()),
     ],
-    call=_in_float32,
     mistakes={
         "mean and std were lined up with the columns: give them two more dimensions, mean[:, None, None]": (
-            lambda x, m, s: (x * s + m).clamp(0, 1)
+            lambda x, m, s: (x * s + m).clamp(0, 1).float()
+        ),
+        "mean and std were lined up with the rows: give them two more dimensions, mean[:, None, None]": (
+            lambda x, m, s: (x * s[:, None] + m[:, None]).clamp(0, 1).float()
         ),
         "values below 0 or above 1 are left: clamp(0, 1)": lambda x, m, s: (
             x * s[:, None, None] + m[:, None, None]
-        ),
+        ).float(),
         "the mean was added before the multiplication: undo the last step first": lambda x, m, s: (
-            (x + m[:, None, None]) * s[:, None, None]
-        ).clamp(0, 1),
+            ((x + m[:, None, None]) * s[:, None, None]).clamp(0, 1).float()
+        ),
         "that divides by std once more: multiply": lambda x, m, s: (
-            x / s[:, None, None] + m[:, None, None]
-        ).clamp(0, 1),
+            (x / s[:, None, None] + m[:, None, None]).clamp(0, 1).float()
+        ),
         "that normalises once more: multiply by std, then add the mean": lambda x, m, s: (
-            (x - m[:, None, None]) / s[:, None, None]
+            ((x - m[:, None, None]) / s[:, None, None]).clamp(0, 1).float()
+        ),
+        "the dtype is float64 where mean and std are: cast the result with .float()": lambda x, m, s: (
+            x * s[:, None, None] + m[:, None, None]
         ).clamp(0, 1),
         "stretched to reach from 0 to 1: clip what lies outside, leave the rest as it is": lambda x, m, s: (
             lambda y: ((y - y.min()) / (y.max() - y.min())).float()
@@ -602,10 +717,8 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     """stratified_split(train_view, plain_view, labels, share, generator)"""
     seed = generator.initial_seed()
     got = answer(train_view, plain_view, labels, share, generator)
-    if got is None:
-        return None
     if not isinstance(got, (tuple, list)) or len(got) != 2:
-        raise TypeError(f"expected: a pair of Subsets; it returns {type(got).__name__}")
+        return got
     views, indices = [], []
     for part in got:
         samples = [part[i] for i in range(len(part))]
@@ -617,24 +730,48 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
         part = answer(train_view, plain_view, labels, share, _seeded(seed))[1]
         return sorted(part[i][1] for i in range(len(part)))
 
+    def by_class(indices: list[int]) -> list[int]:
+        return labels[indices].bincount(minlength=int(labels.max()) + 1).tolist()
+
     training, held_out = indices
-    classes = int(labels.max()) + 1
-    return {
-        "in both": len(set(training) & set(held_out)),
-        "in neither": len(labels) - len(set(training) | set(held_out)),
-        "repeated": len(training) + len(held_out) - len(set(training)) - len(set(held_out)),
-        "by class": labels[held_out].bincount(minlength=classes).tolist(),
+    sizes = labels.bincount()
+    largest = int(sizes.argmax())
+    n, k = int(sizes[largest]), int(int(sizes[largest]) * share)
+    others = [validation(seed + i) for i in range(n + 20)]
+    drawn = {tuple(i for i in other if labels[i] == largest) for other in others}
+    both = len(set(training) & set(held_out))
+    if both:
+        why = f"{both} samples are in both parts: shuffle the indices of a class once, then cut them in two"
+    elif missing := len(labels) - len(set(training) | set(held_out)):
+        why = f"{missing} samples are in neither part"
+    elif len(training) + len(held_out) > len(labels):
+        why = "a sample comes more than once"
+    elif len({tuple(by_class(other)) for other in others}) > 1:
+        why = "not stratified: the samples were split as a whole, not class by class"
+    elif len({tuple(other) for other in others}) == 1:
+        why = "every seed gives the same split: shuffle with torch.randperm(..., generator=generator)"
+    elif held_out != validation(seed):
+        why = "the random order does not come from the generator: pass generator=generator"
+    elif len(drawn) <= n < math.comb(n, k) // 2:
+        why = "each class is only rotated, so neighbours stay together: torch.randperm draws from all orders"
+    else:
+        why = None
+    value = {
+        "validation, by class": by_class(held_out),
         "training from": views[0],
         "validation from": views[1],
-        "same seed, same split": all(validation(seed + n) == validation(seed + n) for n in range(5)),
-        "other seed, other split": len({tuple(validation(seed + n)) for n in range(20)}) > 1,
     }
+    return Result(value if by_class(held_out) == _cuts(labels, share) or not why else ..., why)
 
 
-def _split(train_view, plain_view, labels, share, generator, by_class=True, draw=True, shift=0):
+def _cuts(labels, share) -> list[int]:
+    return [int(n * share) for n in labels.bincount().tolist()]
+
+
+def _split(train_view, plain_view, labels, share, generator, by_class=True, draw=True, squeeze=(1,)):
     training, held_out = [], []
     for c in labels.unique() if by_class else [None]:
-        places = (labels == c).nonzero().squeeze(1) if by_class else torch.arange(len(labels))
+        places = (labels == c).nonzero().squeeze(*squeeze) if by_class else torch.arange(len(labels))
         if draw:
             places = places[torch.randperm(len(places), generator=generator)]
         cut = int(len(places) * share)
@@ -654,6 +791,7 @@ def _split_case(labels: torch.Tensor, share: float, seed: int) -> tuple:
         _split_case(torch.arange(3).repeat_interleave(torch.tensor([7, 12, 5])), 0.25, 1),
         _split_case(torch.arange(4).repeat(10)[torch.randperm(40)], 0.2, 2),
         _split_case(torch.tensor([1] * 9 + [0] * 30), 0.2, 3),
+        _split_case(torch.tensor([0] * 8 + [2] + [1] * 12), 0.25, 4),
     ],
     call=_about_split,
     mistakes={
@@ -667,20 +805,11 @@ def _split_case(labels: torch.Tensor, share: float, seed: int) -> tuple:
         "the two views are exchanged: training is a Subset of train_view": lambda t, p, y, s, g: _split(
             p, t, y, s, g
         ),
-        "the samples were split as a whole, not class by class": lambda t, p, y, s, g: _split(
-            t, p, y, s, g, by_class=False
-        ),
-        "every seed gives the same split: shuffle each class with torch.randperm(..., generator=generator)": (
-            lambda t, p, y, s, g: _split(t, p, y, s, g, draw=False)
+        "a class may have one sample, and squeeze() then leaves no dimension: write squeeze(1)": (
+            lambda t, p, y, s, g: _split(t, p, y, s, g, squeeze=())
         ),
         "share is what validation gets, not training": lambda t, p, y, s, g: tuple(
             Subset(view, part.indices) for view, part in zip((t, p), _split(t, p, y, s, g)[::-1], strict=True)
-        ),
-        "the random order does not come from the generator: pass generator=generator": (
-            lambda t, p, y, s, g: _split(t, p, y, s, None)
-        ),
-        "the two parts were drawn independently, so samples are in both: one split for both views": (
-            lambda t, p, y, s, g: (_split(t, p, y, s, g)[0], _split(t, p, y, s, g)[1])
         ),
     },
 )
@@ -709,14 +838,25 @@ class _Stream:
 
 def _handed_on(answer, items, info):
     """share(items, info)"""
-    result = answer(items, info)
-    if result is None:
-        return None
-    result = iter(result)
-    first = list(itertools.islice(result, 2))
-    worker, workers = (info.id, info.num_workers) if info else (0, 1)
-    taken, needed = items.taken, worker + 2 * workers
-    return {"items": first + list(result), "reads too far": taken > needed}
+    try:
+        result = answer(items, info)
+        if result is None:
+            return None
+        result, out, read = iter(result), [], []
+        for _ in range(2):
+            out += itertools.islice(result, 1)
+            read.append(items.taken)
+        return {"items": out + list(result), "read for the first and the second": read}
+    except (StopIteration, RuntimeError) as error:
+        if "StopIteration" not in repr(error):
+            raise
+        return Result(..., "the stream ended inside your next(): give it a default, or use a `for` loop")
+
+
+def _by_rounds(items, info):
+    workers, worker = (info.num_workers, info.id) if info else (1, 0)
+    while part := list(itertools.islice(items, workers)):
+        yield from part[worker : worker + 1]
 
 
 def _dealt(items, info, start=0):
@@ -748,8 +888,8 @@ def _worker(number: int, of: int) -> SimpleNamespace:
     call=_handed_on,
     mistakes={
         "each worker still gives everything": lambda items, info: (item for item in items),
-        "nothing comes in the main process, where info is None: yield every item there (`return items` only "
-        "ends a generator)": lambda items, info: iter(()) if info is None else _dealt(items, info),
+        "in the main process nothing comes: `return items` in a function with `yield` hands nothing on; "
+        "write `yield from items`": lambda items, info: iter(()) if info is None else _dealt(items, info),
         "the items are numbered from 1; worker 0 takes the first": lambda items, info: _dealt(items, info, 1),
         "each worker takes a block; deal the items out in turn, since nobody knows how many will come": (
             _blocks
@@ -757,6 +897,7 @@ def _worker(number: int, of: int) -> SimpleNamespace:
         "right items, but the whole stream is read before the first is handed on: it may not fit in memory": (
             lambda items, info: list(_dealt(items, info))
         ),
+        "right items, but a whole round is read before one of it is handed on": _by_rounds,
         "the items themselves were divided by the number of workers; their places in the stream count": (
             lambda items, info: (
                 item for item in items if info is None or hash(item) % info.num_workers == info.id

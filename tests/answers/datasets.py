@@ -9,7 +9,7 @@ import random
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, Subset, random_split
 
 
 def read_flower_of(row, classes, features, label):
@@ -29,6 +29,16 @@ def copy_and_pop(row, classes):
     row = dict(row)
     label = torch.tensor(classes.index(row.pop("species")))
     return torch.tensor(list(map(float, row.values()))), label
+
+
+def whatever_is_a_number(row, classes):
+    features = []
+    for value in row.values():
+        try:
+            features.append(float(value))
+        except ValueError:
+            continue
+    return torch.tensor(features), torch.tensor(classes.index(row["species"]))
 
 
 class WindowsOfLists(Dataset):
@@ -84,6 +94,15 @@ class WindowsWithOldTarget(WindowsWithoutLength):
 class WindowsWithFloats(WindowsWithOldTarget):
     def __getitem__(self, index):
         return self.series[index : index + self.size], self.series[index + self.size].item()
+
+
+class DisjointWindows(WindowsWithOldTarget):
+    def __len__(self):
+        return (len(self.series) - 1) // self.size
+
+    def __getitem__(self, index):
+        start = index * self.size
+        return self.series[start : start + self.size], self.series[start + self.size]
 
 
 class WindowsWithoutSelf(WindowsWithOldTarget):
@@ -221,6 +240,27 @@ def buckets_by_pop(lengths, batch_size, generator):
     return mixed
 
 
+def buckets_with_the_rest_last(lengths, batch_size, generator):
+    *batches, last = buckets(lengths, batch_size)
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)] + [last]
+
+
+def buckets_rotated(lengths, batch_size, generator):
+    batches = buckets(lengths, batch_size)
+    start = int(torch.randint(0, len(batches), (1,), generator=generator))
+    return batches[start:] + batches[:start]
+
+
+def buckets_by_a_new_generator(lengths, batch_size, generator):
+    return buckets_by_argsort(lengths, batch_size, torch.Generator().manual_seed(generator.initial_seed()))
+
+
+def buckets_by_index(lengths, batch_size, generator):
+    order = [lengths.index(x) for x in sorted(lengths)]
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
 def buckets_in_order(lengths, batch_size, generator):
     return buckets(lengths, batch_size)
 
@@ -265,6 +305,10 @@ def encode_by_counting(names):
     return classes, torch.tensor([sum(c < name for c in classes) for name in names])
 
 
+def encode_as(names, classes):
+    return classes, torch.tensor([classes.index(name) for name in names])
+
+
 def encode_by_appearance(names):
     classes = []
     for name in names:
@@ -299,6 +343,37 @@ def stats_of_everything(loader):
     return x.mean(1), x.std(1, correction=0)
 
 
+def stats_of_cast_pixels(loader):
+    pixels = []
+    for images, _ in loader:
+        pixels.append(images.double().transpose(0, 1).flatten(1))
+    pixels = torch.cat(pixels, dim=1)
+    return pixels.mean(dim=1), pixels.std(dim=1, correction=0)
+
+
+def stats_by_sums(loader, count=lambda x: x.numel() // x.shape[1], cast=torch.Tensor.double):
+    n, s, q = 0, 0, 0
+    for images, _ in loader:
+        x = cast(images)
+        n, s, q = n + count(x), s + x.sum((0, 2, 3)), q + (x * x).sum((0, 2, 3))
+    return s / n, (q / n - (s / n) ** 2).sqrt()
+
+
+def stats_of_mean_variances(loader):
+    n, s, v = 0, 0, 0
+    for images, _ in loader:
+        x = images.double()
+        m = x.numel() // x.shape[1]
+        n, s, v = n + m, s + x.sum((0, 2, 3)), v + m * x.var((0, 2, 3), correction=0)
+    return s / n, (v / n).sqrt()
+
+
+def stats_of_mean_squares(loader):
+    both = [(x.double().mean((0, 2, 3)), x.double().square().mean((0, 2, 3))) for x, _ in loader]
+    mean, squares = (torch.stack(values).mean(0) for values in zip(*both, strict=True))
+    return mean, (squares - mean**2).sqrt()
+
+
 def stats_in_two_passes(loader):
     n = sum(x.numel() // x.shape[1] for x, _ in loader)
     mean = sum(x.double().sum(dim=(0, 2, 3)) for x, _ in loader) / n
@@ -323,22 +398,6 @@ def stats_in_float32(loader):
         x = images.float()
         n, s, q = n + x.numel() // x.shape[1], s + x.sum((0, 2, 3)), q + (x * x).sum((0, 2, 3))
     return (s / n).double(), (q / n - (s / n) ** 2).sqrt().double()
-
-
-def stats_by_picture(loader):
-    n, s, q = 0, 0, 0
-    for images, _ in loader:
-        x = images.double()
-        n, s, q = n + len(x), s + x.mean((2, 3)).sum(0), q + (x**2).mean((2, 3)).sum(0)
-    return s / n, (q / n - (s / n) ** 2).sqrt()
-
-
-def stats_by_numel(loader):
-    n, s, q = 0, 0, 0
-    for images, _ in loader:
-        x = images.double()
-        n, s, q = n + x.numel(), s + x.sum((0, 2, 3)), q + (x * x).sum((0, 2, 3))
-    return s / n, (q / n - (s / n) ** 2).sqrt()
 
 
 def stats_without_a_root(loader):
@@ -419,6 +478,31 @@ def split_with_a_fixed_seed(train_view, plain_view, labels, share, generator):
     return split_by_class(train_view, plain_view, labels, share, torch.Generator().manual_seed(0))
 
 
+def split_with_bare_squeeze(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze()
+        places = places[torch.randperm(len(places), generator=generator)].tolist()
+        cut = int(len(places) * share)
+        validation, training = validation + places[:cut], training + places[cut:]
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_by_rotation(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(1)
+        places = places.roll(int(torch.randint(len(places), (1,), generator=generator))).tolist()
+        cut = int(len(places) * share)
+        validation, training = validation + places[:cut], training + places[cut:]
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_by_random_split(train_view, plain_view, labels, share, generator):
+    training, validation = random_split(range(len(labels)), [1 - share, share], generator=generator)
+    return Subset(train_view, training.indices), Subset(plain_view, validation.indices)
+
+
 def split_of_indices(train_view, plain_view, labels, share, generator):
     parts = split_by_class(train_view, plain_view, labels, share, generator)
     return parts[0].indices, parts[1].indices
@@ -455,7 +539,13 @@ def share_without_main(items, info):
             yield item
 
 
-def share_that_returns(items, info):
+def share_from_one(items, info):
+    for position, item in enumerate(items, 1):
+        if info is None or position % info.num_workers == info.id:
+            yield item
+
+
+def share_with_return(items, info):
     if info is None:
         return items
     for position, item in enumerate(items):
@@ -463,14 +553,35 @@ def share_that_returns(items, info):
             yield item
 
 
-def share_from_one(items, info):
-    for position, item in enumerate(items, 1):
-        if info is None or position % info.num_workers == info.id:
-            yield item
+def share_by_next(items, info):
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    for _ in range(worker):
+        next(items)
+    while True:
+        yield next(items)
+        for _ in range(workers - 1):
+            next(items)
+
+
+def share_by_rounds(items, info):
+    worker, workers = (info.id, info.num_workers) if info else (0, 1)
+    part = []
+    for item in items:
+        part.append(item)
+        if len(part) == workers:
+            yield part[worker]
+            part = []
+    if len(part) > worker:
+        yield part[worker]
 
 
 WRONG = {
     "read_flower": [
+        (
+            lambda row, classes: read_flower_of(dict(sorted(row.items())), classes, floats, torch.tensor),
+            "keep the row's order",
+        ),
+        (whatever_is_a_number, "may look like a number"),
         (pop_the_species, "changes its argument `row` in place"),
         (
             lambda row, classes: (
@@ -502,6 +613,7 @@ WRONG = {
         ),
     ],
     "Windows": [
+        (DisjointWindows, "window i begins at reading i"),
         (WindowsWithoutLength, "error     TypeError"),
         (WindowsTooLong, "that of the series"),
         (WindowsOneTooLong, "no reading after it"),
@@ -511,6 +623,7 @@ WRONG = {
         (lambda series, size: series.unfold(0, size, 1), "check 1 of 4"),
     ],
     "iterations": [
+        (lambda n, b, e, d: e * (-(-n // b) - int(d)), "nothing is dropped where the last batch is full"),
         (lambda n, b, e, d: e * (n // b), "the short last batch counts as well"),
         (lambda n, b, e, d: e * (n // b + 1), "check 2 of 7"),
         (lambda n, b, e, d: e * (n // b if d else n // b + 1), "although the last batch is full"),
@@ -521,12 +634,15 @@ WRONG = {
         (lambda n, b, e, d: e * round(n / b), "check"),
     ],
     "sampling_weights": [
+        (weights_as_list, "make a tensor"),
+        (lambda y, s: (100 * s / y.bincount(minlength=len(s)))[y].long(), "expected float"),
         (lambda y, s: s[y], "divide it among them"),
         (lambda y, s: 1 / y.bincount()[y], "multiply by the share"),
         (weights_per_class, "check"),
         (lambda y, s: s[y] * y.bincount()[y], "divide by the class's count"),
         (lambda y, s: torch.ones(len(y)), "weigh the same"),
-        (lambda y, s: float(s[0]), "TypeError: expected: a tensor of weights; it returns float"),
+        (lambda y, s: (s / y.bincount())[y], "a class may have no sample"),
+        (lambda y, s: float(s[0]), "of type float"),
     ],
     "pad_samples": [
         (pad_pair, "ValueError"),
@@ -543,21 +659,27 @@ WRONG = {
         (images_centred, "upper left corner"),
         (images_as_float, "the dtype is lost"),
         (images_of_first_size, "its shape is"),
-        (images_top_first, "error     RuntimeError"),
+        (images_top_first, "the width comes first"),
         (lambda images: torch.stack(images), "error     RuntimeError"),
         (lambda images: images_by_pad(images).transpose(2, 3), "exchanged"),
         (lambda images: list(images_by_pad(images)), "it returns a list, not a tensor"),
     ],
     "bucket_batches": [
+        (buckets_with_the_rest_last, "shuffle all batches"),
+        (buckets_rotated, "only rotated"),
+        (buckets_by_a_new_generator, "every call gives the same order"),
+        (buckets_by_index, "an index comes twice"),
         (buckets_in_order, "shuffle the list of batches"),
         (buckets_by_python_random, "pass generator=generator"),
         (buckets_without_rest, "every sample must come"),
-        (buckets_of_lengths, "expected: indices"),
+        (buckets_of_lengths, "each index once"),
         (buckets_shuffled_inside, "similar lengths must share a batch"),
         (buckets_downwards, "sort upwards"),
         (lambda n, b, g: torch.tensor(n).argsort().split(b), "in the order of their lengths"),
     ],
     "encode_labels": [
+        (lambda names: encode_as(names, list(set(names))), "a set has no order"),
+        (lambda names: encode_as(names, sorted(set(names), key=str.lower)), "capitals come first"),
         (encode_by_appearance, "in which they first appear"),
         (
             lambda names: (sorted(names), torch.tensor([sorted(names).index(n) for n in names])),
@@ -585,28 +707,44 @@ WRONG = {
         ),
     ],
     "channel_stats": [
+        (stats_of_cast_pixels, "the pixels of all batches were kept"),
+        (stats_of_mean_variances, "how the batches differ from each other is missing"),
+        (stats_of_mean_squares, "a small batch counts as much"),
+        (lambda loader: stats_by_sums(loader, count=torch.numel), "holds all channels"),
+        (lambda loader: stats_by_sums(loader, count=lambda x: x.shape[2] * x.shape[3]), "number of pictures"),
+        (
+            lambda loader: stats_by_sums(
+                loader, cast=lambda x: x.double() / (255 if x.dtype == torch.uint8 else 1)
+            ),
+            "divided by 255",
+        ),
         (stats_of_everything, "batches were kept at a time"),
         (stats_in_two_passes, "was read 3 times"),
         (stats_of_means, "check"),
         (stats_of_batches, "keep sums and a count"),
-        (stats_by_picture, "a larger picture has more pixels"),
-        (stats_by_numel, "count the pixels of one"),
         (stats_in_float32, "float32 loses too many digits"),
         (stats_without_a_root, "its square root"),
-        (stats_that_square_uint8, "check 4 of 5"),
+        (stats_that_square_uint8, "wrap around at 256"),
         (lambda loader: tuple(x.float() for x in stats_by_integer_sums(loader)), "dtype is torch.float32"),
         (lambda loader: stats_by_integer_sums([next(iter(loader))]), "only the first batch"),
     ],
     "to_pictures": [
+        (lambda x, m, s: (x * s[:, None] + m[:, None]).clamp(0, 1).float(), "lined up with the rows"),
         (lambda x, m, s: (x * s + m).clamp(0, 1), "lined up with the columns"),
-        (lambda x, m, s: x * s[:, None, None] + m[:, None, None], "clamp(0, 1)"),
-        (lambda x, m, s: ((x + m[:, None, None]) * s[:, None, None]).clamp(0, 1), "undo the last step first"),
+        (lambda x, m, s: (x * s[:, None, None] + m[:, None, None]).float(), "clamp(0, 1)"),
+        (
+            lambda x, m, s: ((x + m[:, None, None]) * s[:, None, None]).clamp(0, 1).float(),
+            "undo the last step first",
+        ),
         (undo_in_place, "changes its argument `batch` in place"),
-        (lambda x, m, s: (x / s[:, None, None] + m[:, None, None]).clamp(0, 1), "multiply"),
-        (lambda x, m, s: (255 * (x * s[:, None, None] + m[:, None, None])).clamp(0, 255), "values are off"),
+        (lambda x, m, s: (x / s[:, None, None] + m[:, None, None]).clamp(0, 1).float(), "multiply"),
+        (lambda x, m, s: (x * s[:, None, None] + m[:, None, None]).clamp(0, 1), "dtype is float64"),
         (lambda x, m, s: undo_by_view(x, m, s).permute(0, 2, 3, 1), "its shape is"),
     ],
     "stratified_split": [
+        (split_with_bare_squeeze, "write squeeze(1)"),
+        (split_by_rotation, "only rotated"),
+        (split_by_random_split, "not stratified"),
         (split_as_a_whole, "not class by class"),
         (split_of_one_view, "would be augmented"),
         (split_with_the_global_generator, "pass generator=generator"),
@@ -616,14 +754,16 @@ WRONG = {
         (lambda t, p, y, s, g: split_by_class(t, p, y, 1 - s, g), "check"),
         (
             lambda t, p, y, s, g: (split_by_class(t, p, y, s, g)[0], split_by_class(t, p, y, s, g)[1]),
-            "drawn independently",
+            "samples are in both parts",
         ),
     ],
     "share": [
+        (share_with_return, "write `yield from items`"),
+        (share_by_next, "the stream ended inside your next()"),
+        (share_by_rounds, "a whole round is read"),
         (share_in_a_list, "may not fit in memory"),
         (share_in_blocks, "deal the items out in turn"),
         (share_without_main, "error     AttributeError"),
-        (share_that_returns, "nothing comes in the main process"),
         (share_from_one, "numbered from 1"),
         (lambda items, info: iter(items), "still gives everything"),
         (lambda items, info: next(iter(items)), "check 1 of 7"),
@@ -643,8 +783,7 @@ RIGHT = {
     "iterations": [by_counter, by_range, lambda n, b, e, d: e * (n // b if d else (n + b - 1) // b)],
     "sampling_weights": [
         weights_by_loop,
-        weights_as_list,
-        lambda y, s: s.double()[y] / y.bincount(minlength=len(s))[y],
+        lambda y, s: s.double()[y] / y.bincount()[y],
     ],
     "pad_samples": [pad_by_sequence, pad_by_copy],
     "pad_images": [images_by_pad, images_by_numpy_loop],
