@@ -116,13 +116,13 @@ class Temperature(nn.Module):
 
 def _nested() -> nn.Module:
     body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3, bias=False))
-    return nn.ModuleDict({"body": body, "pool": nn.Flatten(), "head": nn.Linear(32, 5)})
+    return _Chain(body=body, pool=nn.Flatten(), head=nn.Linear(32, 5))
 
 
 def _half_frozen() -> nn.Module:
-    model = nn.ModuleDict({"stem": nn.Linear(5, 4), "body": nn.Linear(4, 3), "head": nn.Linear(3, 2)})
-    model["stem"].requires_grad_(False)
-    model["body"].bias.requires_grad_(False)
+    model = _Chain(stem=nn.Linear(5, 4), body=nn.Linear(4, 3), head=nn.Linear(3, 2))
+    model.stem.requires_grad_(False)
+    model.body.bias.requires_grad_(False)
     return model
 
 
@@ -179,7 +179,11 @@ def _classified(answer: Callable, model: nn.Module, images: torch.Tensor) -> Res
     """classify(model, images)"""
     model = copy.deepcopy(model)
     before, training = copy.deepcopy(dict(model.named_buffers())), model.training
+    graphs = []  # whether each run of the model recorded one
+    model.register_forward_hook(lambda module, args, output: graphs.append(output.requires_grad))
     result = answer(model, images)
+    switched_off = not torch.is_grad_enabled()
+    torch.set_grad_enabled(True)
     if not (isinstance(result, tuple) and all(isinstance(part, torch.Tensor) for part in result)):
         return Result(result)
     wrong = None
@@ -190,10 +194,23 @@ def _classified(answer: Callable, model: nn.Module, images: torch.Tensor) -> Res
             "the values are right, but the result hangs on the graph and keeps every activation in memory: "
             "compute under torch.no_grad()"
         )
+    elif any(graphs):
+        wrong = (
+            "the model records a graph, which detach() drops only afterwards: run it under torch.no_grad()"
+        )
+    elif switched_off:
+        wrong = (
+            "gradients stay off for all that follows: use `with torch.no_grad():`, which ends with its block"
+        )
     elif model.training and not training:
         wrong = "it ends in training mode, whatever it was before: remember model.training first"
     elif training and not model.training:
         wrong = "the model stays in evaluation mode: bring it back into the mode in which it came"
+    elif any(module.training != training for module in model.modules()):
+        wrong = (
+            "only the model itself is back in its mode, and its parts are not: "
+            "model.train(mode) sets the mode of all its modules"
+        )
     return Result(tuple(part.detach() for part in result), wrong)
 
 
@@ -236,6 +253,9 @@ def _chained(images: int, *layers: nn.Module, training: bool) -> tuple:
         "softmax ran over the pictures; the classes are dim=1": _predict(
             lambda z: (z.argmax(1), z.softmax(0).gather(1, z.argmax(1, keepdim=True)).squeeze(1))
         ),
+        "softmax ran over the pictures, so that each column adds up to 1; the classes are dim=1": _predict(
+            lambda z: z.softmax(0).max(1)[::-1]
+        ),
         "labels and probabilities are exchanged: expected (labels, probabilities)": _predict(
             lambda z: _best(z)[::-1]
         ),
@@ -259,13 +279,15 @@ def classify(model, images):
 # 4. Containers
 
 
-def _stacked(answer: Callable, sizes: list[int], images: torch.Tensor) -> dict:
+def _stacked(answer: Callable, sizes: list[int], images: torch.Tensor) -> Result:
     """make_mlp(sizes)(images)"""
     model = _fill(_module(answer(sizes)))
-    return {
-        "parameter shapes": [tuple(p.shape) for p in model.parameters()],
-        "output": model(images).detach(),
-    }
+    shapes = [tuple(p.shape) for p in model.parameters()]
+    if not shapes:
+        return Result(
+            ..., "no parameters are registered: nn.Sequential and nn.ModuleList register, a list does not"
+        )
+    return Result({"parameter shapes": shapes, "output": model(images).detach()})
 
 
 def _mlp(
@@ -311,6 +333,10 @@ def _mlp(
         "only the first and the last size are used: the hidden layers are missing": lambda s: _mlp(
             [s[0], s[-1]]
         ),
+        "the pictures are not rows: is nn.Flatten() first?": lambda s: _mlp(s, first=list),
+        "Flatten(0) makes one row of the whole batch: is nn.Flatten() first?": lambda s: _mlp(
+            s, first=lambda: [nn.Flatten(0)]
+        ),
         "another activation; expected: ReLU": lambda s: _mlp(s, between=lambda: [nn.Tanh()]),
     },
 )
@@ -322,8 +348,9 @@ def _ensembled(answer: type, models: list[nn.Module], x: torch.Tensor) -> Result
     """Ensemble(models)(x)"""
     members = [_fill(copy.deepcopy(model), shift) for shift, model in enumerate(models)]
     expected = sum(_count(model) for model in members)
+    given = {id(parameter) for model in members for parameter in model.parameters()}
     ensemble = _module(answer(members))
-    output, wrong = ensemble(x), None
+    output, wrong = ensemble.train()(x), None
     if not _count(ensemble):
         wrong = (
             "the output is right, but a Python list or tuple hides the models: no parameters, and .eval() "
@@ -331,6 +358,10 @@ def _ensembled(answer: type, models: list[nn.Module], x: torch.Tensor) -> Result
         )
     elif _count(ensemble) != expected:
         wrong = f"it has {_count(ensemble)} trainable numbers; expected: those of all models, {expected}"
+    elif {id(parameter) for parameter in ensemble.parameters()} != given:
+        wrong = "its parameters are copies; expected: those of the given models themselves"
+    elif not all(module.training for model in members for module in model.modules()):
+        wrong = "a call changes the mode of the models: leave eval() and train() to the caller"
     return Result(output, wrong)
 
 
@@ -369,6 +400,9 @@ def _members(combine: Callable) -> Callable:
         ),
         "the sum of the probabilities; expected: their mean, so that each row adds up to 1": _members(
             lambda z: z.softmax(2).sum(0)
+        ),
+        "the sum is divided by 2; expected: by the number of models": _members(
+            lambda z: z.softmax(2).sum(0) / 2
         ),
         "the probabilities of all models; expected: their mean": _members(lambda z: z.softmax(2)),
         "the mean over the classes; expected: the mean over the models": _members(
@@ -480,6 +514,14 @@ def _before(strides: list[int]) -> list[int]:
     return steps[: len(strides)]
 
 
+def _pixels(layers: list[tuple[int, int]]) -> int:
+    """How many pixels in a row one output depends on; where a stride skips some, fewer than the width."""
+    seen = {0}
+    for kernel, stride in reversed(layers):
+        seen = {place * stride + i for place in seen for i in range(kernel)}
+    return len(seen)
+
+
 @exercise(
     cases=lambda: [
         ([(3, 1)],),
@@ -487,6 +529,7 @@ def _before(strides: list[int]) -> list[int]:
         ([(3, 2), (6, 3)],),
         ([(2, 2), (3, 3), (4, 1)],),
         ([(7, 2), (3, 2), (3, 1), (3, 1)],),
+        ([(1, 2), (3, 1)],),
         ([],),
     ],
     mistakes={
@@ -510,6 +553,8 @@ def _before(strides: list[int]) -> list[int]:
             k * step for (k, _), step in zip(ls, _before([s for _, s in ls]), strict=True)
         ),
         "the first pixel is missing: begin with 1": lambda ls: _field(ls, _before) - 1,
+        "only the pixels that count are counted; expected: the width from the first to the last, gaps "
+        "included": _pixels,
         "the layers are read from the end: the strides that count are those before a layer": lambda ls: (
             _field(ls[::-1], _before)
         ),
@@ -522,15 +567,38 @@ def receptive_field(layers):
 # 6. extra_repr
 
 
-def _described(answer: Callable, model: nn.Module) -> list[str]:
+def _described(answer: Callable, model: nn.Module) -> Result:
     """add_counts(model); print(model)"""
     model = copy.deepcopy(model)
-    answer(model)
-    return [line.strip() for line in repr(model).splitlines()]
+    classes = {
+        kind for module in model.modules() for kind in type(module).__mro__ if kind.__module__ != "builtins"
+    }
+    before = {kind: vars(kind).get("extra_repr") for kind in classes}
+    changed = []
+    try:
+        answer(model)
+    finally:  # a changed class would spoil all that follows
+        for kind, method in before.items():
+            if vars(kind).get("extra_repr") is not method:
+                changed.append(kind.__name__)
+                if method:
+                    kind.extra_repr = method
+                else:
+                    del kind.extra_repr
+    if changed:
+        names = ", ".join(sorted(changed))
+        return Result(
+            ..., f"you changed the class {names}, for all its objects: set extra_repr on each module"
+        )
+    return Result([line.strip() for line in repr(model).splitlines()])
 
 
 def _own(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters(recurse=False))
+
+
+def _all(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _described_by(text: Callable[[nn.Module, str], str | None]) -> Callable[[nn.Module], None]:
@@ -545,7 +613,7 @@ def _described_by(text: Callable[[nn.Module, str], str | None]) -> Callable[[nn.
     return add
 
 
-def _extended(module: nn.Module, before: str, numbers: int) -> str:
+def _extended(module: nn.Module, before: str, numbers: int | str) -> str:
     return ", ".join(part for part in (before, f"{numbers} parameters") if part)
 
 
@@ -560,6 +628,14 @@ class _Shift(nn.Module):
         return x + self.shift
 
 
+def _labelled() -> nn.Module:
+    """A model with a frozen layer of more than 1,000 numbers, and a layer that has its own text."""
+    model = nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 2))
+    model[0].requires_grad_(False)
+    model[1].extra_repr = functools.partial(str, "the head")
+    return model
+
+
 def _last_described(model: nn.Module) -> None:
     last = list(model.modules())[-1]
     for module in model.modules():
@@ -572,6 +648,7 @@ def _last_described(model: nn.Module) -> None:
         (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)),),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(1, 2))),),
         (nn.Sequential(_Shift(7), nn.Linear(5, 1, bias=False)),),
+        (_labelled(),),
     ],
     call=_described,
     mistakes={
@@ -583,12 +660,26 @@ def _last_described(model: nn.Module) -> None:
         ),
         "a container repeats what its children say: count its own parameters only, "
         "parameters(recurse=False)": _described_by(
-            lambda m, before: _extended(m, before, _count(m)) if _count(m) else None
+            lambda m, before: _extended(m, before, _all(m)) if _all(m) else None
         ),
         "every module says what the last one should: the function looks up its module only when it is "
         "called. Bind it at once, with functools.partial": _last_described,
         "a module that said nothing before now begins with a comma": _described_by(
             lambda m, before: f"{before}, {_own(m)} parameters" if _own(m) else None
+        ),
+        "frozen parameters are left out; expected: all of the module's own": _described_by(
+            lambda m, before: (
+                _extended(m, before, sum(p.numel() for p in m.parameters(recurse=False) if p.requires_grad))
+                if any(p.requires_grad for p in m.parameters(recurse=False))
+                else None
+            )
+        ),
+        "an object's own text is lost: what it said before is what module.extra_repr() returned, not its "
+        "class's": _described_by(
+            lambda m, before: _extended(m, type(m).extra_repr(m), _own(m)) if _own(m) else None
+        ),
+        "the number has a separator; expected: digits only": _described_by(
+            lambda m, before: _extended(m, before, f"{_own(m):,}") if _own(m) else None
         ),
         "that counts tensors; expected: the numbers in them": _described_by(
             lambda m, before: (
@@ -608,27 +699,68 @@ def add_counts(model):
 # 7. Hooks
 
 
+@contextlib.contextmanager
+def _replaced_outputs() -> Iterator[list[nn.Module]]:
+    """Collect the layers of a `_Chain` that do not get the very output of the layer before them."""
+    replaced, last = [], []
+
+    def arrive(module: nn.Module, args: tuple) -> None:
+        if isinstance(module, _Chain):
+            last.clear()
+        elif last and not list(module.children()) and args and args[0] is not last[-1]:
+            replaced.append(module)
+
+    def leave(module: nn.Module, args: tuple, output: Any) -> None:  # runs before the module's own hooks
+        if not list(module.children()):
+            last.append(output)
+
+    with (
+        nn.modules.module.register_module_forward_pre_hook(arrive),
+        nn.modules.module.register_module_forward_hook(leave),
+    ):
+        yield replaced
+
+
 def _captured(answer: Callable, model: nn.Module, images: torch.Tensor, names: list[str]) -> Result:
     """capture(model, images, names)"""
     model = _fill(copy.deepcopy(model))
-    maps = answer(model, images, names)
+    calls, modes = [], [module.training for module in model.modules()]
+    for module in (model, model.get_submodule(names[0])):  # the user's own
+        module.register_forward_hook(lambda module, args, output: calls.append(module))
+    own = _hooks(model)
+    with _replaced_outputs() as replaced:
+        maps = answer(model, images, names)
     if not (isinstance(maps, dict) and all(isinstance(kept, torch.Tensor) for kept in maps.values())):
         return Result(maps)
+    if replaced:
+        return Result(..., "the hook returned a tensor, which replaced the module's output: return None")
     wrong, left = None, _hooks(model)
+    called = any(type(module) is type(model) for module in calls)
     with contextlib.suppress(Exception):
         answer(model, images[..., :-1], names)  # too narrow: the last layer refuses
+    failed = _hooks(model)
+    with contextlib.suppress(Exception):
+        answer(model, images, [*names, "no such module"])
     if any(kept.requires_grad for kept in maps.values()):
         wrong = "the captured tensors hang on the graph and keep it in memory: detach() them"
-    elif left:
+    elif left > own:
         wrong = (
             "the hooks are still there, and every later call of the model runs them: keep each handle and "
             "call its remove()"
         )
-    elif _hooks(model):
+    elif left < own:
+        wrong = "hooks that were there before are gone: remove only your own, each by its handle"
+    elif not called:
+        wrong = "the model's own hooks do not run: call model(images), not model.forward(images)"
+    elif [module.training for module in model.modules()] != modes:
+        wrong = "the model is left in another mode: run it in the mode in which it came"
+    elif failed > own:
         wrong = (
             "the hooks stay when the model raises an error: remove them in `finally`, or use the handles in "
             "a `with`"
         )
+    elif _hooks(model) > own:
+        wrong = "after a wrong name the hooks of the names before it stay: register inside the `try`, too"
     return Result({name: kept.detach() for name, kept in maps.items()}, wrong)
 
 
@@ -706,7 +838,13 @@ def _silenced(answer: Callable, module: nn.Module, channel: int, x: torch.Tensor
     module = _fill(copy.deepcopy(module))
     before = copy.deepcopy(module.state_dict())
     handle = answer(module, channel)
+    if isinstance(handle, torch.utils.hooks.RemovableHandle) and not _hooks(module):
+        return Result(..., "the hook was already removed when silence returned: leave out `with`")
+    untouched = x.clone()
     output, wrong = module(x), None
+    if not torch.equal(x, untouched):
+        why = "the hook writes into the module's output, here the same tensor as the input x"
+        return Result(..., f"{why}: write into output.clone()")
     if not hasattr(handle, "remove"):
         returned = "nothing" if handle is None else f"a {type(handle).__name__}"
         wrong = f"it returns {returned}; expected: the handle that register_forward_hook gives"
@@ -715,7 +853,10 @@ def _silenced(answer: Callable, module: nn.Module, channel: int, x: torch.Tensor
     if tracked.requires_grad:
         tracked.square().sum().backward()
     else:
-        wrong = "the result is off the graph, so that nothing before it can be trained: leave out detach()"
+        wrong = (
+            "the result is off the graph, so that nothing before it can be trained: detach(), .data or "
+            "no_grad cut it off"
+        )
     handle.remove()
     if _hooks(module):
         wrong = wrong or "handle.remove() leaves a hook: register one, and return its handle"
@@ -864,7 +1005,8 @@ class _Bottleneck(nn.Module):
         stride: int = 1,
         strided: int = 2,
         order: str = "add relu",
-        between: Callable = torch.relu,
+        first: Callable = torch.relu,
+        second: Callable = torch.relu,
     ) -> None:
         super().__init__()
         strides = {number: stride if number == strided else 1 for number in (1, 2, 3)}
@@ -875,7 +1017,7 @@ class _Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, out, 1, strides[3], bias=False)
         self.bn3 = nn.BatchNorm2d(out)
-        self.order, self.between, self.downsample = order, between, None
+        self.order, self.first, self.second, self.downsample = order, first, second, None
         if in_channels != out or stride != 1:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
@@ -883,11 +1025,13 @@ class _Bottleneck(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.between(self.bn1(self.conv1(x)))
-        x = self.between(self.bn2(self.conv2(x)))
+        x = self.first(self.bn1(self.conv1(x)))
+        x = self.second(self.bn2(self.conv2(x)))
         x = self.bn3(self.conv3(x))
         if self.order == "relu add":
             return torch.relu(x) + shortcut
+        if self.order == "relu add relu":
+            return torch.relu(torch.relu(x) + shortcut)
         return {"add relu": torch.relu(x + shortcut), "add": x + shortcut, "relu": torch.relu(x)}[self.order]
 
 
@@ -912,7 +1056,12 @@ def _bottleneck(**options: Any) -> Callable:
         "the last ReLU stands before the addition; expected: after it": _bottleneck(order="relu add"),
         "the last ReLU is missing: it comes after the addition": _bottleneck(order="add"),
         "the shortcut is not added": _bottleneck(order="relu"),
-        "the ReLU after bn1 and bn2 is missing": _bottleneck(between=lambda x: x),
+        "a ReLU before the addition is one too many: it comes after bn1, after bn2 and after the addition": (
+            _bottleneck(order="relu add relu")
+        ),
+        "the ReLU after bn1 is missing": _bottleneck(first=lambda x: x),
+        "the ReLU after bn2 is missing": _bottleneck(second=lambda x: x),
+        "the ReLU after bn1 and bn2 is missing": _bottleneck(first=lambda x: x, second=lambda x: x),
     },
 )
 class Bottleneck(_Bottleneck):
@@ -923,10 +1072,25 @@ class Bottleneck(_Bottleneck):
 # 9. Sizes
 
 
+class _Tied(nn.Module):
+    """Two layers with one weight, and a buffer that is not saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(11, 6), nn.Linear(6, 11)
+        self.head.weight = self.embedding.weight
+        self.register_buffer("mask", torch.zeros(7, dtype=torch.bool), persistent=False)
+
+
+def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
+    return itertools.chain(model.parameters(), model.buffers())
+
+
 def _built() -> Iterator[tuple[Callable]]:
     yield (functools.partial(nn.Linear, 5, 3),)
     yield (functools.partial(nn.Linear, 30, 20, dtype=torch.float16),)
     yield (functools.partial(nn.BatchNorm2d, 5),)
+    yield (_Tied,)
     yield (functools.partial(nn.Embedding, 10**8, 10**8, dtype=torch.float64),)
 
 
@@ -948,6 +1112,23 @@ def _on_meta(count: Callable[[nn.Module], int]) -> Callable[[Callable], int]:
         "that is the number of parameters; expected: bytes, numel() times element_size()": _on_meta(
             lambda m: sum(p.numel() for p in m.parameters())
         ),
+        "those are numbers, not bytes: multiply each tensor's numel() by its element_size()": _on_meta(
+            lambda m: sum(t.numel() for t in _tensors(m))
+        ),
+        "these are numbers, not bytes: multiply each tensor's numel() by its element_size()": _on_meta(
+            lambda m: sum(t.numel() for t in m.state_dict().values())
+        ),
+        "float16 has 2 bytes, int64 has 8: use element_size()": _on_meta(
+            lambda m: 4 * sum(t.numel() for t in _tensors(m))
+        ),
+        "a number of float16 has 2 bytes, one of int64 has 8: use element_size()": _on_meta(
+            lambda m: 4 * sum(t.numel() for t in m.state_dict().values())
+        ),
+        "state_dict() repeats a tensor that two modules share, and leaves out non-persistent buffers: use "
+        "parameters() and buffers()": _on_meta(lambda m: _bytes(iter(m.state_dict().values()))),
+        "element_size() is the size of one number: multiply it by numel()": _on_meta(
+            lambda m: sum(t.element_size() for t in m.state_dict().values())
+        ),
         "not every number has 4 bytes: element_size() tells": _on_meta(
             lambda m: 4 * sum(p.numel() for p in m.parameters())
         ),
@@ -958,4 +1139,4 @@ def _on_meta(count: Callable[[nn.Module], int]) -> Callable[[Callable], int]:
     },
 )
 def model_bytes(build):
-    return _on_meta(lambda m: _bytes(iter(m.state_dict().values())))(build)
+    return _on_meta(lambda m: _bytes(_tensors(m)))(build)

@@ -175,6 +175,36 @@ def classify_pair(model, images):
     return best
 
 
+def classify_and_leave_the_parts(model, images):
+    training = model.training
+    result = classify_and_leave(model, images)
+    model.training = training
+    return result
+
+
+def classify_without_a_block(model, images):
+    training = model.training
+    torch.set_grad_enabled(False)
+    best = model.eval()(images).softmax(dim=1).max(dim=1)
+    model.train(training)
+    return best.indices, best.values
+
+
+def classify_detached(model, images):
+    training = model.training
+    best = model.eval()(images).detach().softmax(dim=1).max(dim=1)
+    model.train(training)
+    return best.indices, best.values
+
+
+def classify_columns(model, images):
+    training = model.training
+    with torch.no_grad():
+        best = model.eval()(images).softmax(dim=0).max(dim=1)
+    model.train(training)
+    return best.indices, best.values
+
+
 def classify_by_inference_mode(model, images):
     was_training = model.training
     try:
@@ -188,7 +218,8 @@ def classify_by_inference_mode(model, images):
 
 def classify_with_a_copy(model, images):
     twin = copy.deepcopy(model).eval()
-    log_probabilities = twin(images).detach().log_softmax(1)
+    with torch.no_grad():
+        log_probabilities = twin(images).log_softmax(1)
     labels = log_probabilities.argmax(1)
     return labels, log_probabilities.gather(1, labels[:, None]).squeeze(1).exp()
 
@@ -257,6 +288,21 @@ def mlp_cut_off(sizes):
     return mlp_relu_everywhere(sizes)[:-1]
 
 
+class MlpInAList(nn.Module):
+    def __init__(self, sizes):
+        super().__init__()
+        self.layers = mlp_as_a_list(sizes)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def mlp_flat_batch(sizes):
+    return nn.Sequential(nn.Flatten(0), *mlp_as_a_list(sizes)[1:])
+
+
 # Ensemble
 
 
@@ -278,6 +324,21 @@ class InAModuleList(nn.Module):
 
     def forward(self, x):
         return sum(model(x).softmax(dim=1) for model in self.members) / len(self.members)
+
+
+class Copied(InAModuleList):
+    def __init__(self, models):
+        super().__init__(copy.deepcopy(models))
+
+
+class SetsTheMode(InAModuleList):
+    def forward(self, x):
+        return sum(model.eval()(x).softmax(dim=1) for model in self.members) / len(self.members)
+
+
+class Halved(InAModuleList):
+    def forward(self, x):
+        return sum(model(x).softmax(dim=1) for model in self.members) / 2
 
 
 class MeanLogits(InAModuleList):
@@ -408,6 +469,16 @@ def field_from_zero(layers):
     return field_by_jump(layers) - 1
 
 
+def field_by_gradient(layers):
+    size = 1 + sum(kernel for kernel, _ in layers) * math.prod(stride for _, stride in layers)
+    x = torch.zeros(1, 1, size, requires_grad=True)
+    out = x
+    for kernel, stride in layers:
+        out = F.conv1d(out, torch.ones(1, 1, kernel), stride=stride)
+    out[0, 0, 0].backward()
+    return int((x.grad != 0).sum())
+
+
 def field_without_return(layers):
     field_by_jump(layers)
     return
@@ -494,7 +565,30 @@ def described_by_default_argument(model):
     for m in model.modules():
         n = sum(math.prod(p.shape) for p in m._parameters.values() if p is not None)
         if n > 0:
-            m.extra_repr = lambda m=m, n=n: (type(m).extra_repr(m) + f", {n} parameters").removeprefix(", ")
+            m.extra_repr = lambda old=m.extra_repr, n=n: (old() + f", {n} parameters").removeprefix(", ")
+
+
+def described_by(text):
+    def add(model):
+        for m in model.modules():
+            n = sum(p.numel() for p in m.parameters(recurse=False))
+            if n:
+                m.extra_repr = functools.partial(str, text(m, n).removeprefix(", "))
+
+    return add
+
+
+def described_if_trained(model):
+    for m in model.modules():
+        n = sum(p.numel() for p in m.parameters(recurse=False) if p.requires_grad)
+        if n:
+            m.extra_repr = functools.partial(str, f"{m.extra_repr()}, {n} parameters".removeprefix(", "))
+
+
+def described_by_class(model):
+    for m in model.modules():
+        if list(m.parameters(recurse=False)):
+            type(m).extra_repr = lambda self: f"{sum(p.numel() for p in self.parameters())} parameters"
 
 
 # capture
@@ -546,6 +640,58 @@ def capture_inputs(model, images, names):
 
 def capture_by_attribute(model, images, names):
     return {name: getattr(model, name)(images) for name in names}
+
+
+def capture_and(do):
+    def capture(model, images, names):
+        maps = capture_with_stack(model, images, names)
+        do(model)
+        return maps
+
+    return capture
+
+
+def clear_all(model):
+    for module in model.modules():
+        module._forward_hooks.clear()
+
+
+def capture_by_forward(model, images, names):
+    maps, handles = {}, []
+    try:
+        for name in names:
+            hook = functools.partial(lambda n, m, a, output: maps.update({n: output.detach().clone()}), name)
+            handles.append(model.get_submodule(name).register_forward_hook(hook))
+        model.forward(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return maps
+
+
+def capture_and_replace(model, images, names):
+    maps = {}
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            hook = functools.partial(
+                lambda n, m, a, output: maps.setdefault(n, output.detach().clone()), name
+            )
+            stack.enter_context(model.get_submodule(name).register_forward_hook(hook))
+        model(images)
+    return maps
+
+
+def capture_with_a_late_try(model, images, names):
+    maps, handles = {}, []
+    for name in names:
+        hook = functools.partial(lambda n, m, a, output: maps.update({n: output.detach().clone()}), name)
+        handles.append(model.get_submodule(name).register_forward_hook(hook))
+    try:
+        model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return maps
 
 
 def capture_with_stack(model, images, names):
@@ -658,6 +804,21 @@ def silence_detached(module, channel):
     return module.register_forward_hook(hook)
 
 
+def silence_under_no_grad(module, channel):
+    def hook(module, args, output):
+        with torch.no_grad():
+            output = output.clone()
+            output[:, channel] = 0
+        return output
+
+    return module.register_forward_hook(hook)
+
+
+def silence_in_a_with(module, channel):
+    with silence_by_copy(module, channel) as handle:
+        return handle
+
+
 def silence_the_weights(module, channel):
     with torch.no_grad():
         module.weight[channel] = 0
@@ -759,6 +920,18 @@ class ReluTooEarly(RightBottleneck):
         return WithoutShortcut.forward(self, x) + shortcut
 
 
+class WithoutSecondRelu(RightBottleneck):
+    def forward(self, x):
+        shortcut = self.downsample(x) if self.downsample else x
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(self.bn3(self.conv3(out)) + shortcut)
+
+
+class ReluTwice(ReluTooEarly):
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
 class ShortcutForgottenInInit(RightBottleneck):
     def __init__(self, in_channels, channels, stride=1):
         super().__init__(in_channels, channels, stride)
@@ -790,7 +963,7 @@ def bytes_on_meta(count):
 def bytes_by_nbytes(build):
     with torch.device("meta"):
         model = build()
-    return sum(t.nbytes for t in model.state_dict().values())
+    return sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
 
 
 def bytes_by_default_device(build):
@@ -844,11 +1017,17 @@ WRONG = {
         (classify_with_graph, "hangs on the graph"),
         (classify_logits, "these are logits"),
         (classify_pair, "labels and probabilities are exchanged"),
+        (classify_and_leave_the_parts, "its parts are not"),
+        (classify_without_a_block, "ends with its block"),
+        (classify_detached, "drops only afterwards"),
+        (classify_columns, "each column adds up to 1"),
         (lambda model, images: model(images).argmax(1), "a tensor, not a tuple"),
     ],
     "make_mlp": [
         (mlp_relu_everywhere, "a ReLU follows the last layer"),
-        (mlp_without_flatten, "shapes cannot be multiplied"),
+        (mlp_without_flatten, "is nn.Flatten() first?"),
+        (mlp_flat_batch, "one row of the whole batch"),
+        (MlpInAList, "no parameters are registered"),
         (mlp_without_relu, "no ReLU between"),
         (mlp_as_a_list, "of type list, not a module"),
         (mlp_of_a_list, "list is not a Module subclass"),
@@ -858,6 +1037,9 @@ WRONG = {
     ],
     "Ensemble": [
         (InAList, "a Python list or tuple hides the models"),
+        (Copied, "are copies"),
+        (SetsTheMode, "changes the mode"),
+        (Halved, "divided by 2"),
         (MeanLogits, "the softmax of the mean logits"),
         (Summed, "the sum of the probabilities"),
         (OverSamples, "softmax ran over the samples"),
@@ -882,6 +1064,7 @@ WRONG = {
         (field_jump_too_early, "own stride does not widen"),
         (field_of_sums, "adds up the kernel sizes"),
         (field_from_zero, "begin with 1"),
+        (field_by_gradient, "gaps included"),
         (field_without_return, "is there a `return`"),
         (lambda layers: field_by_jump(layers[::-1]), "read from the end"),
         (lambda layers: max((kernel for kernel, _ in layers), default=1), "the value is 5, not 7"),
@@ -892,6 +1075,10 @@ WRONG = {
         (described_too_late, "every module says what the last one should"),
         (described_with_children, "count its own parameters only"),
         (described_everywhere, "must stay as they were"),
+        (described_by(lambda m, n: f"{type(m).extra_repr(m)}, {n} parameters"), "not its class's"),
+        (described_by(lambda m, n: f"{m.extra_repr()}, {n:,} parameters"), "digits only"),
+        (described_if_trained, "frozen parameters are left out"),
+        (described_by_class, "you changed the class Linear"),
         (described_as_text, "'str' object is not callable"),
         (described_with_a_comma, "begins with a comma"),
     ],
@@ -901,12 +1088,19 @@ WRONG = {
         (capture_by(lambda output: output), "hang on the graph"),
         (capture_by(lambda output: output.detach()), "stay when the model raises"),
         (capture_with_stack_detached, "works in place"),
+        (capture_and(clear_all), "remove only your own"),
+        (capture_and(lambda model: model.eval()), "left in another mode"),
+        (capture_by_forward, "not model.forward(images)"),
+        (capture_and_replace, "replaced the module's output"),
+        (capture_with_a_late_try, "register inside the `try`"),
         (capture_late, "features.2"),
         (capture_inputs, "these are the inputs"),
         (capture_by_attribute, "hang on the graph"),
     ],
     "silence": [
-        (silence_in_place, "in place: work on a copy"),
+        (silence_in_place, "write into output.clone()"),
+        (silence_under_no_grad, "no_grad cut it off"),
+        (silence_in_a_with, "leave out `with`"),
         (silence_a_copy, "it returned nothing"),
         (silence_a_picture, "a whole picture is zero"),
         (silence_without_handle, "expected: the handle"),
@@ -938,20 +1132,28 @@ WRONG = {
         (LikeBasicBlock, "conv3.weight"),
         (WithBias, "conv1.bias"),
         (WithoutShortcut, "the shortcut is not added"),
+        (WithoutSecondRelu, "after bn2 is missing"),
+        (ReluTwice, "one too many"),
         (ReluTooEarly, "stands before the addition"),
         (ShortcutForgottenInInit, "downsample.0.weight"),
         (OtherDownsample, "downsample.weight"),
     ],
     "model_bytes": [
         (bytes_of, "error"),
-        (lambda build: bytes_of(build()), "check 4 of 4"),
+        (lambda build: bytes_of(build()), "check 5 of 5"),
         (bytes_on_meta(lambda m: sum(p.numel() for p in m.parameters())), "that is the number of parameters"),
         (bytes_on_meta(lambda m: 4 * sum(p.numel() for p in m.parameters())), "not every number has 4 bytes"),
         (bytes_on_meta(lambda m: sum(p.nbytes for p in m.parameters())), "buffers are left out"),
         (
             bytes_on_meta(lambda m: sum(t.element_size() for t in m.state_dict().values())),
-            "the value is 8, not 72",
+            "is the size of one number",
         ),
+        (
+            bytes_on_meta(lambda m: sum(t.numel() for t in m.state_dict().values())),
+            "these are numbers, not bytes",
+        ),
+        (bytes_on_meta(lambda m: 4 * sum(t.numel() for t in m.state_dict().values())), "use element_size()"),
+        (bytes_on_meta(lambda m: sum(t.nbytes for t in m.state_dict().values())), "two modules share"),
     ],
 }
 
