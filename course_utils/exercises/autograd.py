@@ -1,12 +1,13 @@
 """The checkers of chapter 02, Autograd. Each function is a reference solution; read them after yours."""
 
 import math
+import warnings
 
 import numpy as np
 import torch
 from torch.autograd import Function, gradcheck
 
-from course_utils.exercises.grading import exercise
+from course_utils.exercises.grading import Result, exercise
 
 
 def parabola(x):
@@ -70,27 +71,47 @@ def _pixel_gradient(score, image):
     return torch.autograd.grad(score(pixels), pixels)[0]
 
 
+def _leaves_no_gradient(_, score, image) -> str | None:
+    if image.grad is not None:
+        return (
+            "the values are right, but image.grad is filled now: watch a copy, and leave the image as it was"
+        )
+    return None
+
+
 @exercise(
     cases=lambda: [
         (ink_squared, torch.tensor([[0.0, 1.0, 0.5], [0.25, 0.0, 1.25]])),
         (left_minus_right, torch.rand(2, 5) / 2),
         (entropy, torch.rand(8, 6)),
         (ink_squared, torch.rand(3, 4, dtype=torch.float64)),
+        (left_minus_right, (torch.rand(2, 3) / 2).requires_grad_()),
     ],
+    also=_leaves_no_gradient,
     mistakes={
+        "a clone of a watched image is not a leaf, so its .grad is None: detach it, too": (
+            lambda f, x: None if x.requires_grad else _pixel_gradient(f, x)
+        ),
+        "it returns None: is there a `return`? And the .grad of a tensor that is no watched leaf is None": (
+            lambda f, x: print(end="")
+        ),
         "these are sizes without a sign: a pixel may also lower the score": (
             lambda f, x: _pixel_gradient(f, x).abs()
         ),
-        "the gradient times the pixel; expected: the gradient alone": lambda f, x: _pixel_gradient(f, x) * x,
+        "the gradient times the pixel; expected: the gradient alone": lambda f, x: (
+            _pixel_gradient(f, x) * x.detach()
+        ),
         "the sign is turned round: a positive number says that more ink raises the score": (
             lambda f, x: -_pixel_gradient(f, x)
         ),
-        "that is the score itself; expected: its gradient, one number for each pixel": lambda f, x: f(x),
+        "that is the score itself; expected: its gradient, one number for each pixel": lambda f, x: f(
+            x
+        ).detach(),
         "one number for all pixels together; expected: one for each": lambda f, x: _pixel_gradient(
             f, x
         ).sum(),
         "that is a step, the image plus its gradient; expected: the gradient alone": (
-            lambda f, x: x + _pixel_gradient(f, x)
+            lambda f, x: x.detach() + _pixel_gradient(f, x)
         ),
     },
 )
@@ -110,6 +131,18 @@ def _stepped(parameters, lr, sign=-1, clear=True):
             if parameter.grad is not None:
                 parameter += sign * lr * parameter.grad
                 parameter.grad = None if clear else parameter.grad
+
+
+def _given_a_new_name(parameters, lr):
+    for parameter in parameters:
+        parameter = parameter - lr * parameter.grad
+
+
+def _stepped_without_asking(parameters, lr):
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter -= lr * parameter.grad
+            parameter.grad = None
 
 
 def _is_clear(_, parameters, lr) -> str | None:
@@ -141,6 +174,10 @@ def _is_clear(_, parameters, lr) -> str | None:
         "the learning rate is missing: the step is lr times the gradient": lambda p, lr: _stepped(p, 1.0),
         "the parameters have not moved. `p = p - ...` gives the name p to a new tensor; change p itself, "
         "with -= or sub_": lambda p, lr: print(end=""),
+        "nothing has moved: `p = p - ...` gives the name p to a new tensor; use `p -= ...`": (
+            _given_a_new_name
+        ),
+        "one parameter has no gradient, its .grad is None: leave it as it is": _stepped_without_asking,
         "divided by lr; the step is lr times the gradient": lambda p, lr: _stepped(p, 1 / lr),
     },
 )
@@ -170,6 +207,47 @@ def _walk(f, start, lr, steps, clear=True, once=False, sign=-1):
     return x
 
 
+def _history(x):
+    """How many operations are recorded behind x."""
+    seen, waiting = set(), [x.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    return len(seen)
+
+
+def _descending(answer, f, start, lr, steps):
+    """descend(f, start, lr, steps)"""
+    histories = []
+
+    def noted(x):
+        if len(histories) < 3:
+            histories.append(_history(x) if isinstance(x, torch.Tensor) else 0)
+        return f(x)
+
+    got = answer(noted, start, lr, steps)
+    grown = any(later > histories[0] for later in histories)
+    wrong = (
+        "the values are right, but x is no leaf after the first step, and its graph grows with every step: "
+    )
+    return Result(
+        got, wrong + "update x in place, under no_grad, or detach it in each step" if grown else None
+    )
+
+
+def _renamed(f, start, lr, steps, recording=True, then=lambda x: None):
+    x = start.detach().clone().requires_grad_()
+    for _ in range(steps):
+        f(x).backward()
+        with torch.set_grad_enabled(recording), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, about the .grad of a tensor that is no leaf
+            x = x - lr * x.grad
+            then(x)
+    return x.detach()
+
+
 def _is_off_the_graph(got, *_) -> str | None:
     if got.requires_grad:
         return "the values are right, but the result is still on the graph: detach it before you return it"
@@ -177,6 +255,7 @@ def _is_off_the_graph(got, *_) -> str | None:
 
 
 @exercise(
+    call=_descending,
     cases=lambda: [
         (distance_to_three, torch.tensor(0.0), 0.1, 1),
         (distance_to_three, torch.tensor(0.0), 0.1, 3),
@@ -186,6 +265,13 @@ def _is_off_the_graph(got, *_) -> str | None:
     ],
     also=_is_off_the_graph,
     mistakes={
+        "x is no longer a leaf after `x = x - ...`, so its .grad is None: update in place, with `x -= ...` "
+        "under no_grad": _renamed,
+        "after `x = x - ...`, x is a new tensor, and its .grad is None: update in place, with `x -= ...` "
+        "under no_grad": lambda *a: _renamed(*a, then=lambda x: x.grad.zero_()),
+        "`x = ...` under no_grad makes a new, unwatched tensor: use `x -= ...`": (
+            lambda *a: _renamed(*a, recording=False)
+        ),
         "the gradients of all steps so far add up: clear .grad before each backward": (
             lambda f, x, lr, n: _walk(f, x, lr, n, clear=False)
         ),
@@ -234,6 +320,11 @@ def _weighted(*arguments, drop_last=False):
     return sum(g * n for g, n in chunks) / sum(n for _, n in chunks)
 
 
+def _full_chunks(loss_of, w, x, y, size):
+    gradients = [g * n / len(x) for g, n in _chunk_gradients(loss_of, w, x, y, size) if n == size]
+    return sum(gradients) if gradients else None
+
+
 @exercise(
     cases=lambda: [
         (
@@ -260,6 +351,7 @@ def _weighted(*arguments, drop_last=False):
         ),
         "that is the gradient of the first chunk alone": lambda *a: next(_chunk_gradients(*a))[0],
         "the rows of the short last chunk are missing": lambda *a: _weighted(*a, drop_last=True),
+        "the rows of the last chunk are missing where it has fewer than size": _full_chunks,
         "that is the gradient of the sum over all rows; expected: of the mean": (
             lambda *a: sum(g * n for g, n in _chunk_gradients(*a))
         ),
@@ -343,13 +435,19 @@ def _use_function(function, x, upstream):
     output = function.apply(leaf)
     if not torch.equal(x, before):
         return None
+    sent = []
+    if isinstance(output, torch.Tensor) and output.requires_grad:
+        output.register_hook(lambda g: sent.append((g, g.clone())))
     (output * upstream).sum().backward()
     away = x[x != 0].double().requires_grad_()
-    return {
+    kept = all(torch.equal(after, before) for after, before in sent)
+    found = {
         "output": output.detach(),
         "gradient": leaf.grad,
         "gradcheck": gradcheck(function.apply, (away,), raise_exception=False),
     }
+    wrong = "backward changes grad_output in place; others may still need it: make a new tensor"
+    return Result(found, None if kept else wrong)
 
 
 def _relu_like(backward, forward=lambda x: x.clamp(min=0)):
@@ -373,6 +471,20 @@ class _Identity(Function):
     @staticmethod
     def backward(ctx, grad_output):
         return grad_output
+
+
+def _not_saved(backward):
+    """Make a Function that saves nothing for its backward."""
+    return type(
+        "NotSaved",
+        (Function,),
+        {"forward": staticmethod(lambda ctx, x: x.clamp(min=0)), "backward": staticmethod(backward)},
+    )
+
+
+def _unpack(ctx, grad_output):
+    (x,) = ctx.saved_tensors
+    return grad_output * (x > 0)
 
 
 @exercise(
@@ -404,6 +516,10 @@ class _Identity(Function):
             _relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp(min=0).float())
         ),
         "backward returns nothing: is there a `return`?": _relu_like(lambda x, g: None),
+        "nothing was saved: forward needs ctx.save_for_backward(x)": _not_saved(_unpack),
+        "nothing was saved, so there is no saved_tensors[0]: forward needs ctx.save_for_backward(x)": (
+            _not_saved(lambda ctx, g: g * (ctx.saved_tensors[0] > 0))
+        ),
         "forward returns x as it is: negative numbers become 0": _Identity,
     },
 )
@@ -441,6 +557,12 @@ def _reaches_both(got, x, mean, log_std) -> str | None:
     cases=lambda: [
         (torch.tensor([1.0, 4.0, 2.0]), torch.tensor(2.0), torch.tensor(0.5)),
         (torch.randn(20) * 3 + 1, torch.tensor(0.5), torch.tensor(-0.7)),
+        (torch.tensor([30.0, 0.5, -1.0]), torch.tensor(0.0), torch.tensor(0.0)),
+        (
+            torch.tensor([0.5, -1.0, 2.0]),
+            torch.tensor(0.25, requires_grad=True),
+            torch.tensor(-0.5, requires_grad=True),
+        ),
         (
             torch.randn(10, dtype=torch.float64),
             torch.tensor(0.3, dtype=torch.float64, requires_grad=True),
@@ -450,6 +572,8 @@ def _reaches_both(got, x, mean, log_std) -> str | None:
     ],
     also=_reaches_both,
     mistakes={
+        "far from the mean, exp underflows to 0, whose logarithm is infinite: simplify the "
+        "logarithm on paper": (lambda x, m, s: -(-_nll(x, m, s)).exp().log().mean()),
         "that is the mean log-density; the negative log-likelihood is minus that": (
             lambda x, m, s: -_nll(x, m, s).mean()
         ),
@@ -494,13 +618,13 @@ def _counts(*intervals):
     return torch.arange(1, len(intervals) + 1).repeat_interleave(torch.tensor(intervals))
 
 
-def _rate(counts):
+def _rate(counts, expected_mean=lambda rate: rate / -math.expm1(-rate)):
     """Solve rate / (1 - exp(-rate)) = mean, where the likelihood is largest, by halving an interval."""
     mean = counts.double().mean().item()
-    low, high = 1e-9, mean
+    low, high = 1e-9, 2 * mean + 1
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if middle / -math.expm1(-middle) < mean else (low, middle)
+        low, high = (middle, high) if expected_mean(middle) < mean else (low, middle)
     return middle
 
 
@@ -512,8 +636,14 @@ def _rate(counts):
         (_counts(30, 55, 40, 20, 5),),
     ],
     mistakes={
-        "that is the mean of the recorded counts; the intervals with 0 are missing from it": (
-            lambda k: k.double().mean().item()
+        "that is the mean of the recorded counts; the intervals with 0 are missing from it. Does the loss "
+        "have the term log(1 - exp(-rate))?": (lambda k: k.double().mean().item()),
+        "log(1 - exp(-rate)) has the wrong sign: in the loss it is added": (
+            lambda k: _rate(k, lambda rate: rate - rate / math.expm1(rate))
+        ),
+        "the steps ran away: has the loss the wrong sign, so that it goes uphill?": lambda k: _uphill(k),
+        "not a number: the steps ran away. Is lr too large, or the sign of the loss wrong?": lambda k: (
+            math.nan
         ),
         "that is the logarithm of the rate: return the rate itself": lambda k: math.log(_rate(k)),
         "that is e to the rate": lambda k: math.exp(_rate(k)),
@@ -532,6 +662,15 @@ def _few_steps(counts):
     return math.exp(log_rate)
 
 
+def _uphill(counts):
+    log_rate, mean = torch.tensor(0.0, dtype=torch.float64, requires_grad=True), counts.double().mean()
+    for _ in range(1000):
+        rate = log_rate.exp()
+        loss = rate - mean * log_rate + torch.log(1 - torch.exp(-rate))
+        log_rate.data += 0.1 * torch.autograd.grad(loss, log_rate)[0]
+    return log_rate.exp().item()
+
+
 def squared_error(w, x, y):
     return (x @ w - y).square()
 
@@ -546,8 +685,12 @@ def _each(loss, w, x, y):
     )
 
 
-def _norms(g):
-    return torch.linalg.vector_norm(g, dim=1, keepdim=True)
+def _norms(g, order=2, dim=1):
+    return torch.linalg.vector_norm(g, order, dim=dim, keepdim=True)
+
+
+def _clipped(g, most, norms):
+    return (g * (most / norms).clamp(max=1)).mean(0)
 
 
 def _clip_mean(loss, w, x, y, most):
@@ -598,6 +741,15 @@ def _clip_mean(loss, w, x, y, most):
                 _each(loss, w, x, y) * (m / torch.linalg.vector_norm(_each(loss, w, x, y))).clamp(max=1)
             ).mean(0)
         ),
+        "the factor is turned round: it is most / norm, not norm / most": (
+            lambda loss, w, x, y, m: _clipped(_each(loss, w, x, y), 1, m / _norms(_each(loss, w, x, y)))
+        ),
+        "these are the norms of the columns, dim=0; expected: a norm for each row, dim=1": (
+            lambda loss, w, x, y, m: _clipped(_each(loss, w, x, y), m, _norms(_each(loss, w, x, y), dim=0))
+        ),
+        "the norm is the sum of the absolute values; expected: the root of the sum of the squares": (
+            lambda loss, w, x, y, m: _clipped(_each(loss, w, x, y), m, _norms(_each(loss, w, x, y), order=1))
+        ),
         "gradients that are too long were left out; expected: shortened to `most`": (
             lambda loss, w, x, y, m: (_each(loss, w, x, y) * (_norms(_each(loss, w, x, y)) <= m)).mean(0)
         ),
@@ -612,4 +764,4 @@ def _clip_mean(loss, w, x, y, most):
 )
 def clipped_gradient(loss, w, x, y, most):
     g = _each(loss, w, x, y)
-    return (g * (most / _norms(g)).clamp(max=1)).mean(0)
+    return _clipped(g, most, _norms(g))

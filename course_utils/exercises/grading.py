@@ -146,8 +146,11 @@ class Exercise:
             """What to show, what is wrong if anything is, and whether it is the outcome that is wrong."""
             if not self.in_place:
                 for name, before, after in zip(names, untouched, arguments, strict=False):
-                    if _changed(after, before):
-                        return [], f"it changes its argument `{name}` in place: work on a copy", False
+                    if how := _changed(after, before):
+                        how = "it switches requires_grad instead of watching a copy; " * (
+                            how == "requires_grad"
+                        )
+                        return [], f"{how}it changes its argument `{name}` in place: work on a copy", False
             if why := difference(got, expected):
                 values = [_line("expected", show(expected))]
                 if not why.startswith("its device"):  # mixed devices may leave meaningless numbers

@@ -84,6 +84,20 @@ def gradient_of_a_result(score, image):
     return pixels.grad
 
 
+def gradient_of_a_clone(score, image):
+    copy = image.clone().requires_grad_()
+    score(copy).backward()
+    return copy.grad
+
+
+def gradient_watching_for_a_while(score, image):
+    watched_before = image.requires_grad
+    image.requires_grad_()
+    score(image).backward()
+    image.requires_grad_(watched_before)
+    return image.grad
+
+
 def gradient_by_backward(score, image):
     pixels = watched(image)
     score(pixels).backward()
@@ -106,6 +120,12 @@ def step_with_new_names(parameters, lr):
             if p.grad is not None:
                 p = p - lr * p.grad
                 p.grad = None
+
+
+def step_with_new_names_for_all(parameters, lr):
+    for q in parameters:
+        q = q - lr * q.grad
+        q.grad = None
 
 
 def step_watched(parameters, lr):
@@ -194,6 +214,28 @@ def descend_on_the_graph(f, start, lr, steps):
     for _ in range(steps):
         x = x - lr * torch.autograd.grad(f(x), x)[0]
     return x
+
+
+def descend_detached_at_the_end(f, start, lr, steps):
+    return descend_on_the_graph(f, start, lr, steps).detach()
+
+
+def descend_to_an_unwatched_tensor(f, start, lr, steps):
+    x = watched(start)
+    for _ in range(steps):
+        f(x).backward()
+        with torch.no_grad():
+            x = x - lr * x.grad
+    return x.detach()
+
+
+def descend_clearing_a_new_tensor(f, start, lr, steps):
+    x = watched(start)
+    for _ in range(steps):
+        f(x).backward()
+        x = x - lr * x.grad
+        x.grad.zero_()
+    return x.detach()
 
 
 def descend_one_gradient(f, start, lr, steps):
@@ -299,6 +341,14 @@ def chunks_without_rest(loss_of, w, x, y, size):
     return w.grad
 
 
+def chunks_only_full(loss_of, w, x, y, size):
+    w = watched(w)
+    for start in range(0, len(x) - size + 1, size):
+        rows = slice(start, start + size)
+        (loss_of(w, x[rows], y[rows]) * size / len(x)).backward()
+    return w.grad
+
+
 def chunks_in_place(loss_of, w, x, y, size):
     w.requires_grad_()
     for a, b in chunks(x, y, size):
@@ -387,6 +437,24 @@ class ForwardOnly(Function):
         return x.clamp(min=0)
 
 
+def unpack(ctx, g):
+    (x,) = ctx.saved_tensors
+    return g * (x > 0)
+
+
+def relu_without_saving(backward):
+    class Relu(ForwardOnly):
+        pass
+
+    Relu.backward = staticmethod(backward)
+    return Relu
+
+
+def change_in_place(x, g):
+    g *= x > 0
+    return g
+
+
 class SavesTheOutput(Function):
     @staticmethod
     def forward(ctx, x):
@@ -436,17 +504,22 @@ def nll_of_numbers(x, mean, log_std):
     return (math.log(std) + 0.5 * math.log(2 * math.pi) + ((x - mean) / std) ** 2 / 2).mean()
 
 
+def nll_by_density(x, mean, log_std):
+    std = log_std.exp()
+    return -torch.log(torch.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))).mean()
+
+
 def nll_of_std(x, mean, std):
     return (0.5 * math.log(2 * math.pi) + torch.log(std) + (x - mean) ** 2 / (2 * std**2)).mean()
 
 
-def rate_by_descent(lr, steps, start=0.0, value=lambda a: a.exp()):
+def rate_by_descent(lr, steps, start=0.0, value=lambda a: a.exp(), sign=1):
     def answer(counts):
         mean = counts.float().mean()
         a = torch.tensor(start, requires_grad=True)
         for _ in range(steps):
             rate = a.exp()
-            loss = rate - mean * a + torch.log(1 - torch.exp(-rate))
+            loss = rate - mean * a + sign * torch.log(1 - torch.exp(-rate))
             (slope,) = torch.autograd.grad(loss, a)
             with torch.no_grad():
                 a -= lr * slope
@@ -508,6 +581,21 @@ def clip_without_keepdim(loss, w, x, y, most):
     return (g * (most / g.norm(dim=1)).clamp(max=1)).mean(0)
 
 
+def clip_turned_round(loss, w, x, y, most):
+    g = samples(loss, w, x, y)
+    return (g * (norms(g) / most).clamp(max=1)).mean(0)
+
+
+def clip_by_columns(loss, w, x, y, most):
+    g = samples(loss, w, x, y)
+    return (g * (most / g.norm(dim=0)).clamp(max=1)).mean(0)
+
+
+def clip_by_absolute_values(loss, w, x, y, most):
+    g = samples(loss, w, x, y)
+    return (g * (most / g.abs().sum(1, keepdim=True)).clamp(max=1)).mean(0)
+
+
 def clip_by_loop(loss, w, x, y, most):
     total = torch.zeros_like(w)
     for a, b in zip(x, y, strict=True):
@@ -538,9 +626,11 @@ WRONG = {
         (lambda f, x0: tangent_with_height(f, x0)[0], "it returns a float, not a tuple"),
     ],
     "pixel_gradient": [
-        (gradient_watching_the_argument, "changes its argument `image` in place"),
+        (gradient_watching_the_argument, "it switches requires_grad instead of watching a copy"),
         (gradient_unwatched, "error     RuntimeError"),
-        (gradient_of_a_result, "it returns None"),
+        (gradient_of_a_result, "the .grad of a tensor that is no watched leaf is None"),
+        (gradient_of_a_clone, "a clone of a watched image is not a leaf"),
+        (gradient_watching_for_a_while, "image.grad is filled now"),
         (lambda score, image: gradient_by_backward(score, image).abs(), "sizes without a sign"),
         (lambda score, image: gradient_by_backward(score, image) * image, "the gradient alone"),
         (lambda score, image: score(image), "the score itself"),
@@ -548,11 +638,12 @@ WRONG = {
     ],
     "sgd_step": [
         (step_with_new_names, "the parameters have not moved"),
+        (step_with_new_names_for_all, "nothing has moved: `p = p - ...`"),
         (step_watched, "error     RuntimeError: a leaf Variable"),
         (step_uphill, "uphill"),
         (step_without_clearing, "still holds the old gradient"),
         (step_with_zeros, "full of zeros"),
-        (step_for_all, "error     TypeError"),
+        (step_for_all, "its .grad is None: leave it as it is"),
         (step_returns, "it returns a tuple, not None"),
     ],
     "descend": [
@@ -561,7 +652,10 @@ WRONG = {
         (descend_on_the_graph, "still on the graph"),
         (descend_one_gradient, "computed once, at the start"),
         (descend_watched, "error     RuntimeError: a leaf Variable"),
-        (descend_to_a_new_tensor, "error     TypeError"),
+        (descend_to_a_new_tensor, "no longer a leaf after `x = x - ...`"),
+        (descend_clearing_a_new_tensor, "x is a new tensor, and its .grad is None"),
+        (descend_to_an_unwatched_tensor, "makes a new, unwatched tensor"),
+        (descend_detached_at_the_end, "its graph grows with every step"),
         (descend_uphill, "uphill"),
         (lambda f, x, lr, n: f(descend_by_func(f, x, lr, n)), "the point where it is reached"),
     ],
@@ -572,7 +666,8 @@ WRONG = {
         (chunks_cleared, "last chunk alone"),
         (chunks_all_at_once, "MemoryError: 5 rows at once, but only 2 fit"),
         (chunks_without_rest, "short last chunk are missing"),
-        (chunks_in_place, "changes its argument `w` in place"),
+        (chunks_only_full, "where it has fewer than size"),
+        (chunks_in_place, "it switches requires_grad instead of watching a copy"),
     ],
     "tanh_gradients": [
         (network(lambda x, y, z, h: {"slope": z > 0}), "ReLU's derivative"),
@@ -601,6 +696,9 @@ WRONG = {
         (relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp_(min=0)), "changes its argument `x` in place"),
         (relu_like(lambda x, g: g * (x > 0), lambda x: x.abs()), "at key 'output'"),
         (relu_like(lambda x, g: (g * (x > 0)).float(), lambda x: x.clamp(min=0).float()), "keep the dtype"),
+        (relu_like(change_in_place), "changes grad_output in place"),
+        (relu_without_saving(unpack), "nothing was saved"),
+        (relu_without_saving(lambda ctx, g: g * (ctx.saved_tensors[0] > 0)), "nothing was saved"),
         (ForwardOnly, "error     NotImplementedError"),
         (NoStatic, "error     AttributeError"),
         (torch.relu, "error     AttributeError"),
@@ -612,6 +710,8 @@ WRONG = {
         (lambda x, m, s: (nll(x, m, s) - 0.5 * math.log(2 * math.pi)).mean(), "constant"),
         (lambda x, m, s: (nll(x, m, s) - s).mean(), "log_std is missing"),
         (lambda x, m, s: (nll(x, m, s) - 2 * s).mean(), "log_std comes with the other sign"),
+        (nll_by_density, "exp underflows to 0"),
+        (lambda x, m, s: torch.tensor(nll(x, m, s).mean().item()), "cut off from the graph"),
         (nll_of_std, "std is log_std.exp()"),
         (nll_of_numbers, "its gradient with respect to log_std"),
         (lambda x, m, s: nll(x, m, s).mean().item(), "a float, not a tensor"),
@@ -622,7 +722,10 @@ WRONG = {
         (rate_of_integers, "could not infer output dtype"),
         (lambda counts: counts.double().mean().item(), "the intervals with 0 are missing"),
         (rate_by_descent(0.1, 1000, value=lambda a: a), "logarithm of the rate"),
-        (rate_by_descent(-0.1, 1000), "check"),
+        (rate_by_descent(-0.1, 1000), "goes uphill"),
+        (lambda counts: math.nan * counts.sum().item(), "Is lr too large"),
+        (rate_by_descent(0.1, 1000, sign=-1), "has the wrong sign"),
+        (rate_by_descent(0.1, 1000, sign=0), "have the term log(1 - exp(-rate))"),
         (rate_by_descent(0.1, 5), "check"),
         (lambda counts: torch.tensor(rate_by_newton(counts)), "it returns a tensor, not a float"),
     ],
@@ -633,6 +736,9 @@ WRONG = {
         (lambda loss, w, x, y, m: samples(loss, w, x, y).mean(0), "nothing was clipped"),
         (lambda loss, w, x, y, m: samples(loss, w, x, y).clamp(-m, m).mean(0), "clamped by itself"),
         (lambda loss, w, x, y, m: len(x) * clip_by_where(loss, w, x, y, m), "the sum over the rows"),
+        (clip_turned_round, "most / norm, not norm / most"),
+        (clip_by_columns, "norms of the columns"),
+        (clip_by_absolute_values, "the sum of the absolute values"),
         (lambda loss, w, x, y, m: grad(loss)(w, x, y), "error"),
     ],
 }
