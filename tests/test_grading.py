@@ -20,7 +20,10 @@ import torch
 from torch import nn
 
 from course_utils.exercises import grading
-from course_utils.exercises.grading import Exercise, Result, difference, exercise, is_stub, show
+from course_utils.exercises.compare import difference
+from course_utils.exercises.grading import Exercise, Result, exercise, is_stub
+from course_utils.exercises.limits import FirstCharacters
+from course_utils.exercises.text import show
 
 LIMIT = 0.1  # seconds that `hurried` gives
 
@@ -845,7 +848,7 @@ def test_prints_are_shown_in_at_most_five_lines(capsys):
 
 
 def test_endless_prints_fill_no_memory():
-    printed = grading._FirstCharacters()
+    printed = FirstCharacters()
     assert [print("x" * 10**5, file=printed) for _ in range(3)]
     assert len(printed.getvalue()) == 2_000
 

@@ -13,18 +13,9 @@ mpl.use("agg")
 
 import matplotlib.pyplot as plt
 
-from course_utils import plotting
-from course_utils.plotting import (
-    show,
-    show_broadcast,
-    show_descent,
-    show_graph,
-    show_grids,
-    show_images,
-    show_lines,
-    show_reductions,
-    show_storage,
-)
+from course_utils import diagrams, plotting
+from course_utils.diagrams import show_broadcast, show_graph, show_grids, show_reductions, show_storage
+from course_utils.plotting import show, show_descent, show_images, show_plot
 
 WORDS = {"title": "a finding", "alt": "what the figure shows"}
 
@@ -50,7 +41,8 @@ def displayed(monkeypatch):
 def figures(monkeypatch):
     """Keep the figures that are shown, to look at what is drawn on them."""
     kept = []
-    monkeypatch.setattr(plotting, "show", lambda fig, alt: kept.append(fig) or show(fig, alt))
+    for module in (plotting, diagrams):
+        monkeypatch.setattr(module, "show", lambda fig, alt: kept.append(fig) or show(fig, alt))
     return kept
 
 
@@ -109,7 +101,7 @@ def test_axes_must_be_labelled(labels, displayed):
         lambda: show_images(torch.arange(128.0).reshape(2, 8, 8), ["a", "b"], **WORDS),
         lambda: show_grids({"x": torch.arange(6).reshape(2, 3), "y": torch.ones(2)}, **WORDS),
         lambda: show_storage(_views(), **WORDS),
-        lambda: show_lines({"a": ([0, 1], [1, 2])}, **AXES, **WORDS),
+        lambda: show_plot({"a": ([0, 1], [1, 2])}, **AXES, **WORDS),
         lambda: show_descent(
             torch.arange(3), torch.arange(2), torch.eye(3)[:2], [(0, 0), (1, 1)], **AXES, **WORDS
         ),
@@ -377,7 +369,7 @@ AXES = {"xlabel": "step", "ylabel": "loss"}
 
 def test_lines_and_points_are_drawn_as_given(figures):
     x = torch.arange(3.0, requires_grad=True)
-    show_lines({"a": (range(3), x), "b": ([0, 2], [5, 7])}, points={"c": ([1], [2])}, **AXES, **WORDS)
+    show_plot({"a": (range(3), x), "b": ([0, 2], [5, 7])}, points={"c": ([1], [2])}, **AXES, **WORDS)
     (fig,) = figures
     drawn = {line.get_label(): np.array(line.get_data()).tolist() for line in fig.axes[0].lines}
     assert drawn == {"a": [[0, 1, 2], [0, 1, 2]], "b": [[0, 2], [5, 7]], "c": [[1], [2]]}
@@ -390,7 +382,7 @@ def test_lines_and_points_are_drawn_as_given(figures):
 
 @pytest.mark.parametrize(("log", "scale"), [(False, "linear"), (True, "log")])
 def test_the_scale_of_lines(log, scale, figures):
-    show_lines({"a": ([1, 2], [1, 10])}, log=log, **AXES, **WORDS)
+    show_plot({"a": ([1, 2], [1, 10])}, log=log, **AXES, **WORDS)
     assert figures[0].axes[0].get_yscale() == scale
 
 
@@ -495,33 +487,33 @@ def test_colours_of_the_course_are_distinct():
     assert len(set(plotting.COLORS)) == 8
 
 
-# --- show_curves and signed images -----------------------------------------------------------------
-
-
-def test_curves_are_drawn_with_their_names_and_levels(figures):
-    plotting.show_curves(
-        {"a": [3.0, 2.0, 1.0], "b": torch.tensor([1.0, 2.0])},
-        xlabel="step",
-        ylabel="loss",
-        first=5,
-        log=True,
-        levels={"floor": 0.5},
-        **WORDS,
-    )
+def test_lines_without_places_are_drawn_from_the_first_on(figures):
+    lines = {"a": [3.0, 2.0, 1.0], "b": torch.tensor([1.0, 2.0])}
+    show_plot(lines, first=5, log=True, levels={"floor": 0.5}, **AXES, **WORDS)
     (ax,) = figures[0].axes
     a, b, floor = ax.lines
     assert list(a.get_xdata()) == [5, 6, 7]
     assert list(b.get_ydata()) == [1.0, 2.0]
     assert set(floor.get_ydata()) == {0.5}
-    assert ax.get_yscale() == "log"
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "loss")
     assert [text.get_text() for text in figures[0].legends[0].texts] == ["a", "b", "floor"]
 
 
-@pytest.mark.parametrize("curves", [{}, {"a": []}, {"a": [1.0], "b": []}])
-def test_curves_without_values_are_refused(curves):
+def test_sets_of_points_have_a_marker_and_a_colour_each(figures):
+    show_plot(points={"a": ([1, 2], [3, 4]), "b": ([1], [2])}, **AXES, **WORDS)
+    (ax,) = figures[0].axes
+    assert [line.get_linestyle() for line in ax.lines] == ["None", "None"]
+    assert len({line.get_marker() for line in ax.lines}) == len({line.get_color() for line in ax.lines}) == 2
+
+
+def test_a_plot_of_nothing_is_refused():
     with pytest.raises(ValueError, match="nothing to draw"):
-        plotting.show_curves(curves, xlabel="step", ylabel="loss", **WORDS)
+        show_plot({}, **AXES, **WORDS)
+
+
+@pytest.mark.parametrize("lines", [{"a": []}, {"b": [1.0], "a": []}, {"a": ([1, 2], [1.0])}])
+def test_lines_whose_places_and_values_do_not_fit_are_refused(lines):
+    with pytest.raises(ValueError, match=r"^a has \d places and \d values"):
+        show_plot(lines, **AXES, **WORDS)
 
 
 def test_signed_images_have_their_zero_in_the_middle(figures):
@@ -539,17 +531,6 @@ def test_signed_images_of_zeros_are_drawn(figures):
 def test_colours_have_no_sign():
     with pytest.raises(ValueError, match="one channel"):
         show_images(torch.rand(2, 3, 4, 4), signed=True, **WORDS)
-
-
-# --- points, bars, timelines, and the size of pictures --------------------------------------------
-
-
-def test_points_of_each_class_have_their_own_marker(figures):
-    x, labels = torch.arange(6.0), torch.tensor([0, 1, 1, 2, 0, 1])
-    plotting.show_scatter(x, -x, labels, "abc", xlabel="x (cm)", ylabel="y (cm)", **WORDS)
-    (ax,) = figures[0].axes
-    assert [len(points.get_offsets()) for points in ax.collections] == [2, 3, 1]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "c"]
 
 
 def test_bars_show_their_numbers(figures):
