@@ -4,13 +4,9 @@ A batch is a pair (inputs, targets), and `loss_fn(logits, targets)` returns the 
 of the batch, as PyTorch's losses do by default.
 """
 
-import copy
-import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -21,102 +17,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import tqdm
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds")
-FETCH = 20  # batches between two looks at the numbers: each look waits for the GPU
+from course_utils.history import COLUMNS, EarlyStopping, History
+from course_utils.metrics import Loss, Meter
+from course_utils.stopping import StopButton, Stoppable, Stopped
 
-
-class History:
-    """What a run has measured: a row of plain numbers for each finished epoch.
-
-    `history["valid_loss"]` is a column as a list. The columns are `COLUMNS`: epochs count from 1, losses
-    are means per sample, accuracies lie between 0 and 1, `lr` is the rate at which the epoch began, and
-    `seconds` is what training and validation took.
-
-    Attributes:
-        rows: a dict for each epoch.
-        interrupted: whether the last `fit` was stopped before its end.
-    """
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-        self.interrupted = False
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, column: str) -> list[float]:
-        if column not in COLUMNS:
-            raise KeyError(f"there is no column {column!r}: choose one of {', '.join(COLUMNS)}.")
-        return [row[column] for row in self.rows]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"rows": copy.deepcopy(self.rows), "interrupted": self.interrupted}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` has returned."""
-        self.rows, self.interrupted = copy.deepcopy(state["rows"]), state["interrupted"]
-
-
-class EarlyStopping:
-    """Tells when a value has stopped improving, and keeps the weights of its best moment.
-
-    Args:
-        patience: stop when so many values in a row have brought nothing better.
-        min_delta: what is better by no more than this does not count as better.
-        mode: "min" if smaller is better (a loss), "max" if larger is (an accuracy).
-
-    Attributes:
-        best: the best value so far; None before the first.
-
-    Raises:
-        ValueError: an argument is out of range.
-    """
-
-    def __init__(self, patience: int, min_delta: float = 0.0, mode: str = "min") -> None:
-        if patience < 1 or min_delta < 0 or mode not in ("min", "max"):
-            raise ValueError(
-                f"{patience=}, {min_delta=}, {mode=}: expected at least 1, at least 0, and 'min' or 'max'."
-            )
-        self.patience, self.min_delta, self.mode = patience, min_delta, mode
-        self.best: float | None = None
-        self.waited = 0
-        self.weights: dict[str, torch.Tensor] | None = None
-
-    def step(self, value: float, model: nn.Module) -> bool:
-        """Note the value of an epoch, with a copy of the weights if it is the best; return True to stop.
-
-        Raises:
-            ValueError: the value is NaN.
-        """
-        if math.isnan(value):
-            raise ValueError("the watched value is NaN: nothing can be better or worse than that.")
-        sign = 1 if self.mode == "min" else -1
-        if self.best is None or sign * value < sign * self.best - self.min_delta:
-            self.best, self.waited = float(value), 0
-            self.weights = copy.deepcopy(model.state_dict())  # state_dict alone would change with the model
-        else:
-            self.waited += 1
-        return self.waited >= self.patience
-
-    def restore(self, model: nn.Module) -> None:
-        """Load the best weights into the model.
-
-        Raises:
-            RuntimeError: there are none yet, or they are those of another model.
-        """
-        if self.weights is None:
-            raise RuntimeError("there are no best weights yet: call step(value, model) first.")
-        model.load_state_dict(self.weights)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"best": self.best, "waited": self.waited, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` has returned."""
-        self.best, self.waited, self.weights = state["best"], state["waited"], state["weights"]
+__all__ = ["EarlyStopping", "History", "evaluate", "fit", "train_one_epoch"]
 
 
 def train_one_epoch(
@@ -160,17 +65,14 @@ def train_one_epoch(
     if amp_dtype == torch.float16 and scaler is None:
         raise ValueError("small gradients vanish in float16: give scaler=torch.amp.GradScaler(device.type).")
     device = device or _device_of(model)
-    meter = _Meter(loss_fn, progress or "training")
+    meter = Meter(loss_fn, progress or "training")
     if not model.training:
         model.train()
     optimizer.zero_grad()
     sizes: list[int] = []  # of the batches since the last step
     batches = loader if progress is None else tqdm(loader, desc=progress, leave=False)
-    for inputs, targets in batches:
-        inputs, targets = inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
-        with _autocast(device, amp_dtype):
-            logits = model(inputs)
-            loss = loss_fn(logits, targets)
+    for batch in batches:
+        loss, logits, targets = _forward(model, loss_fn, batch, device, amp_dtype)
         if meter.add(loss, logits, targets) and progress is not None:
             batches.set_postfix(loss=f"{meter.loss / meter.samples:.4f}", refresh=False)
         sizes.append(len(targets))
@@ -200,17 +102,13 @@ def evaluate(
     `train_one_epoch`.
     """
     device = device or _device_of(model)
-    meter = _Meter(loss_fn, progress or "evaluation")
+    meter = Meter(loss_fn, progress or "evaluation")
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
-            for inputs, targets in loader if progress is None else tqdm(loader, desc=progress, leave=False):
-                inputs, targets = inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True)
-                with _autocast(device, amp_dtype):
-                    logits = model(inputs)
-                    loss = loss_fn(logits, targets)
-                meter.add(loss, logits, targets)
+            for batch in loader if progress is None else tqdm(loader, desc=progress, leave=False, delay=1):
+                meter.add(*_forward(model, loss_fn, batch, device, amp_dtype))
     finally:
         for module, mode in modes:
             module.training = mode
@@ -259,7 +157,7 @@ def fit(
         raise ValueError("ReduceLROnPlateau needs the validation loss: use scheduler_each='epoch'.")
     history = History() if history is None else history
     history.interrupted = False
-    with _StopButton() as stop:
+    with StopButton() as stop:
         while len(history) < epochs:
             epoch, start = len(history) + 1, time.perf_counter()
             lr = float(optimizer.param_groups[0]["lr"])
@@ -267,7 +165,7 @@ def fit(
             try:
                 train = train_one_epoch(
                     model,
-                    _Stoppable(train_loader, stop),
+                    Stoppable(train_loader, stop),
                     optimizer,
                     loss_fn,
                     scheduler=scheduler if scheduler_each == "batch" else None,
@@ -279,12 +177,12 @@ def fit(
                 )
                 valid = evaluate(
                     model,
-                    _Stoppable(valid_loader, stop),
+                    Stoppable(valid_loader, stop),
                     loss_fn,
                     progress=f"epoch {epoch}/{epochs}, validation",
                     **common,
                 )
-            except _Stopped:
+            except Stopped:
                 history.interrupted = True
                 print(f"Interrupted in epoch {epoch}: {len(history)} finished epochs are in the history.")
                 break
@@ -299,6 +197,20 @@ def fit(
             if stops:
                 break
     return history
+
+
+def _forward(
+    model: nn.Module,
+    loss_fn: Loss,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    device: torch.device,
+    amp_dtype: torch.dtype | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Move a batch to the device; return the loss, the logits and the targets."""
+    inputs, targets = (tensor.to(device, non_blocking=True) for tensor in batch)
+    with nullcontext() if amp_dtype is None else torch.amp.autocast(device.type, dtype=amp_dtype):
+        logits = model(inputs)
+        return loss_fn(logits, targets), logits, targets
 
 
 def _step(
@@ -330,120 +242,6 @@ def _step(
         scheduler.step()
 
 
-class _Meter:
-    """Sums up losses and right answers. They stay on the device until FETCH of them are read at once."""
-
-    def __init__(self, loss_fn: Loss, where: str) -> None:
-        keywords = getattr(loss_fn, "keywords", {})  # of a functools.partial
-        reduction = getattr(loss_fn, "reduction", keywords.get("reduction", "mean"))
-        if reduction != "mean":
-            raise ValueError(f"loss_fn has reduction={reduction!r}: the mean over the batch is expected.")
-        self.where, self.waiting = where, []
-        self.loss = self.right = 0.0
-        self.batches = self.samples = self.answers = 0
-
-    def add(self, loss: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> bool:
-        """Note a batch; return whether the sums have just been brought up to date."""
-        if loss.ndim:
-            raise ValueError(
-                f"loss_fn returned shape {tuple(loss.shape)}: the mean over the batch is expected."
-            )
-        if targets.is_floating_point() or logits.ndim != targets.ndim + 1:
-            right = torch.tensor(math.nan)
-        else:
-            right = (logits.detach().argmax(1) == targets).sum()
-        self.waiting.append((loss.detach(), right, len(targets), targets.numel()))
-        if len(self.waiting) == FETCH:
-            self.fetch()
-        return not self.waiting
-
-    def fetch(self) -> None:
-        """Read what waits, and see that each loss is a number."""
-        losses, rights, samples, answers = zip(*self.waiting, strict=True)
-        self.waiting = []
-        for loss, size in zip(torch.stack(losses).tolist(), samples, strict=True):
-            self.batches += 1
-            if not math.isfinite(loss):
-                raise FloatingPointError(
-                    f"{self.where}, batch {self.batches}: the loss is {loss}. Look for NaN in the data, use "
-                    "a smaller learning rate, or clip the gradients (max_norm=1.0). The weights may hold NaN "
-                    "by now: make the model anew, or load a checkpoint."
-                )
-            self.loss += loss * size
-        self.right += torch.stack(rights).sum().item()
-        self.samples += sum(samples)
-        self.answers += sum(answers)
-
-    def means(self) -> tuple[float, float]:
-        """The mean loss per sample and the accuracy."""
-        if self.waiting:
-            self.fetch()
-        if not self.samples:
-            raise ValueError(
-                f"{self.where}: the loader gave no batch. Is the data set empty, or smaller than a batch "
-                "with drop_last=True, or the loader an iterator that is used up?"
-            )
-        return self.loss / self.samples, self.right / self.answers
-
-
-class _Stopped(Exception):
-    """The stop button was pressed: raised between two batches."""
-
-
-class _StopButton:
-    """While it is entered, the first SIGINT only sets `pressed`; the second one acts as before.
-
-    Only the main thread may handle signals: in any other thread nothing changes.
-    """
-
-    def __init__(self) -> None:
-        self.pressed, self.old = False, None
-
-    def __enter__(self) -> "_StopButton":
-        if threading.current_thread() is threading.main_thread():
-            self.old = signal.getsignal(signal.SIGINT)
-        if callable(self.old):  # else SIGINT is ignored, or no business of Python's
-            signal.signal(signal.SIGINT, self._press)
-        return self
-
-    def _press(self, *_: object) -> None:
-        self.pressed = True
-        signal.signal(signal.SIGINT, self.old)
-
-    def __exit__(self, *_: object) -> None:
-        if callable(self.old):
-            signal.signal(signal.SIGINT, self.old)
-
-
-class _Stoppable:
-    """A loader that raises `_Stopped` instead of giving the next batch once the button is pressed."""
-
-    def __init__(self, loader: Iterable[Any], stop: _StopButton) -> None:
-        self.loader, self.stop = loader, stop
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            for batch in self.loader:
-                if self.stop.pressed:
-                    break
-                yield batch
-                if self.stop.pressed:
-                    break
-        except Exception:
-            if not self.stop.pressed:  # a notebook's stop button also ends the loader's workers
-                raise
-        if self.stop.pressed:
-            raise _Stopped
-
-
 def _device_of(model: nn.Module) -> torch.device:
     """Where the model's first parameter is; the CPU if it has none."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-def _autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
-    """Mixed precision in this dtype; without one, nothing."""
-    return nullcontext() if dtype is None else torch.amp.autocast(device.type, dtype=dtype)
