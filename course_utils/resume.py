@@ -68,14 +68,19 @@ def restore_training(
     parts |= {"early_stopping": early_stopping, "generator": generator}
     now = training_state(model, optimizer, **parts)
     parts = {"model": model, "optimizer": optimizer, **parts}
-    _check(state, now)
-    before = copy.deepcopy(now)
+    before = None
     try:
+        _check(state, now)
+        before = copy.deepcopy(now)
         _restore(state, parts)
+    except CheckpointError:
+        raise
     except Exception as error:
-        _restore(before, parts)
+        if before is not None:
+            _restore(before, parts)
+        cause = f"{type(error).__name__}: {first_line(error)}"
         raise CheckpointError(
-            f"the state does not fit, and nothing was changed. Use another checkpoint. Cause: {first_line(error)}"
+            f"the state does not fit, and nothing was changed. Use another checkpoint. Cause: {cause}"
         ) from error
 
 
@@ -90,11 +95,13 @@ def check_weights(saved: Mapping[str, torch.Tensor], model: Mapping[str, torch.T
             if name in saved and saved[name].shape != model[name].shape
         ],
     }
-    found = [f"{what}: {', '.join(names)}" for what, names in wrong.items() if names]
+    found = [
+        f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}."
+        for what, names in wrong.items()
+        if names
+    ]
     if found:
-        raise CheckpointError(
-            f"the weights are those of another model. {'; '.join(found)}. Make the same model."
-        )
+        raise CheckpointError(f"the weights are those of another model: make the same. {' '.join(found)}")
 
 
 def _check(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
