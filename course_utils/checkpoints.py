@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from course_utils.resume import check_weights, restore_training, training_state
-from course_utils.safe_files import SEAL, CheckpointError, Crc32Writer, check_bytes, first_line, replacing
+from course_utils.safe_files import SEAL, CheckpointError, Crc32Writer, cause, check_bytes, replacing
 
 __all__ = [
     "CheckpointError",
@@ -54,7 +54,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         except Exception as error:
             raise CheckpointError(
                 f"{path} was not saved: the state holds something that could not be loaded again. Save "
-                f"state_dict()s, tensors, numbers and texts only. Cause: {first_line(error)}"
+                f"state_dict()s, tensors, numbers and texts only. Cause: {cause(error)}"
             ) from error
 
 
@@ -87,12 +87,12 @@ def load_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> dict[str,
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} was refused, and no code in it was run: it holds something other than tensors and plain "
-            f"values. Do not use it. Cause: {first_line(error)}"
+            f"values. Do not use it. Cause: {cause(error)}"
         ) from error
     except Exception as error:
         raise CheckpointError(
             f"{path} could not be loaded, and no code in it was run. If there is memory enough, and "
-            f"map_location is right, use another checkpoint. Cause: {first_line(error)}"
+            f"map_location is right, use another checkpoint. Cause: {cause(error)}"
         ) from error
     if not isinstance(state, dict):
         raise CheckpointError(
@@ -177,10 +177,14 @@ def export_safetensors(model: nn.Module, path: str | Path) -> None:
     Raises:
         CheckpointError: as `save_checkpoint`.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_model
 
     with replacing(Path(path)) as temporary:
-        save_model(model, str(temporary))
+        try:
+            save_model(model, str(temporary))
+        except SafetensorError as error:  # that of the system is only a text in it
+            raise OSError(cause(error)) from error
 
 
 def load_safetensors(model: nn.Module, path: str | Path) -> None:
@@ -195,7 +199,7 @@ def load_safetensors(model: nn.Module, path: str | Path) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read as safetensors: {first_line(error)}") from error
+        raise CheckpointError(f"{path} cannot be read as safetensors: {cause(error)}") from error
     places = {name: (t.data_ptr(), t.shape) for name, t in model.state_dict().items() if t.numel()}
     kept = {places[name]: name for name in weights if name in places}
     for name, place in places.items():

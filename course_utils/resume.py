@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from course_utils.safe_files import CheckpointError, first_line
+from course_utils.safe_files import CheckpointError, cause
 
 
 def training_state(
@@ -78,9 +78,9 @@ def restore_training(
     except Exception as error:
         if before is not None:
             _restore(before, parts)
-        cause = f"{type(error).__name__}: {first_line(error)}"
         raise CheckpointError(
-            f"the state does not fit, and nothing was changed. Use another checkpoint. Cause: {cause}"
+            "the state does not fit, and nothing was changed. Use another checkpoint. "
+            f"Cause: {type(error).__name__}: {cause(error)}"
         ) from error
 
 

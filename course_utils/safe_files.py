@@ -95,8 +95,10 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def first_line(error: BaseException) -> str:
-    """The part of an error's message that tells the cause, without torch's advice around it."""
-    lines = re.sub(r"\x1b\[\d+m", "", str(error)).strip().splitlines() or [type(error).__name__]
-    told = [line.partition("WeightsUnpickler error: ")[2] for line in lines]
-    return next(filter(None, told), lines[0]).partition(" Please use ")[0].strip()
+def cause(error: BaseException) -> str:
+    """The line of an error's message that tells the cause, without torch's advice around it."""
+    text = re.sub(r"\x1b\[\d+m", "", str(error)).strip() or type(error).__name__
+    if not text.startswith("Weights only load failed"):
+        return text.splitlines()[0]
+    last = text.partition("Check the documentation")[0].strip().splitlines()[-1]
+    return last.rpartition("WeightsUnpickler error: ")[2].partition(" Please use ")[0]
