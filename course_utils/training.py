@@ -5,6 +5,7 @@ of the batch, as PyTorch's losses do by default.
 """
 
 import time
+import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
@@ -22,6 +23,10 @@ from course_utils.metrics import Loss, Meter
 from course_utils.stopping import StopButton, Stoppable, Stopped
 
 __all__ = ["EarlyStopping", "History", "evaluate", "fit", "train_one_epoch"]
+QUIET = os.environ.get("TQDM_DISABLE", "0") not in (
+    "",
+    "0",
+)  # tqdm's bar for notebooks overlooks the variable
 
 
 def train_one_epoch(
@@ -70,7 +75,7 @@ def train_one_epoch(
         model.train()
     optimizer.zero_grad()
     sizes: list[int] = []  # of the batches since the last step
-    batches = loader if progress is None else tqdm(loader, desc=progress, leave=False)
+    batches = loader if progress is None else tqdm(loader, desc=progress, leave=False, disable=QUIET)
     for batch in batches:
         loss, logits, targets = _forward(model, loss_fn, batch, device, amp_dtype)
         if meter.add(loss, logits, targets) and progress is not None:
@@ -107,7 +112,11 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad():
-            for batch in loader if progress is None else tqdm(loader, desc=progress, leave=False, delay=1):
+            for batch in (
+                loader
+                if progress is None
+                else tqdm(loader, desc=progress, leave=False, delay=1, disable=QUIET)
+            ):
                 meter.add(*_forward(model, loss_fn, batch, device, amp_dtype))
     finally:
         for module, mode in modes:
