@@ -4,8 +4,8 @@ A batch is a pair (inputs, targets), and `loss_fn(logits, targets)` returns the 
 of the batch, as PyTorch's losses do by default.
 """
 
-import time
 import os
+import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
