@@ -324,7 +324,7 @@ def _places(
         return sorted(places)
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return [] if equal(a, b) else [""]
-    return [] if type(a) is type(b) and a == b else [""]
+    return [] if not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor) and a == b else [""]
 
 
 def _top_level(a: dict, b: dict) -> list[str]:
