@@ -1015,7 +1015,7 @@ def _common(a: dict, b: dict) -> list[str]:
         "buffers are left out: state_dict holds parameters and buffers": lambda m, r: _mismatches(
             _parameters(m), _parameters(r)
         ),
-        "compare the state_dicts: named_parameters() has a shared parameter only once, and named_buffers() has "
+        "compare the state_dicts: named_parameters() lists a shared parameter once, and named_buffers() has "
         "what state_dict() leaves out, too": lambda m, r: _mismatches(_registered(m), _registered(r)),
         "only names that both have are compared: a name that one of them lacks is a mismatch, too": (
             lambda m, r: _common(_shapes(m), _shapes(r))
