@@ -168,6 +168,7 @@ def test_images_are_shown(images, displayed, figures):
 def test_images_share_one_scale(figures):
     show_images(torch.stack([torch.zeros(4, 4), torch.full((4, 4), 9.0)]), **WORDS)
     assert {ax.images[0].get_clim() for ax in figures[0].axes} == {(0.0, 9.0)}
+    assert {ax.images[0].get_interpolation() for ax in figures[0].axes if ax.images} == {"nearest"}
 
 
 @pytest.mark.parametrize(
@@ -565,6 +566,7 @@ def test_large_pictures_are_stored_with_fewer_colours(displayed):
     picture = Image.open(io.BytesIO(_png(displayed)))
     assert picture.mode == "P"
     assert picture.width == 800
+    assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_small_pictures_keep_their_colours(displayed):
