@@ -566,9 +566,18 @@ def test_large_pictures_are_stored_with_fewer_colours(displayed):
     picture = Image.open(io.BytesIO(_png(displayed)))
     assert picture.mode == "P"
     assert picture.width == 800
-    assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_small_pictures_keep_their_colours(displayed):
     show_images(torch.zeros(2, 3, 4, 4), **WORDS)
     assert Image.open(io.BytesIO(_png(displayed))).mode in {"RGB", "RGBA"}
+
+
+def test_white_paper_stays_white_beside_many_light_colours():
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    pixels[:, :200] = pixels[:, :200] // 43 + 250
+    pixels[:20] = 255
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "png")
+    compact = Image.open(io.BytesIO(plotting._compact(png.getvalue()))).convert("RGB")
+    assert (np.asarray(compact)[:20] == 255).all()
