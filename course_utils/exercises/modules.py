@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from course_utils.exercises.grading import Result, exercise
 
@@ -385,6 +386,12 @@ def _ensembled(answer: type, models: list[nn.Module], x: torch.Tensor) -> Result
     given = {id(parameter) for model in members for parameter in model.parameters()}
     ensemble = _module(answer(members))
     output, wrong = ensemble.train()(x), None
+    kept = all(module.training for model in members for module in model.modules())
+    ensemble.eval()
+    members[0].train()  # modes that differ, so that none of them can be guessed
+    modes = [module.training for module in ensemble.modules()]
+    ensemble(x)
+    kept = kept and [module.training for module in ensemble.modules()] == modes
     if not _count(ensemble):
         wrong = (
             "the output is right, but a Python list or tuple hides the models: no parameters, and .eval() "
@@ -394,7 +401,7 @@ def _ensembled(answer: type, models: list[nn.Module], x: torch.Tensor) -> Result
         wrong = f"it has {_count(ensemble)} trainable numbers; expected: those of all models, {expected}"
     elif {id(parameter) for parameter in ensemble.parameters()} != given:
         wrong = "its parameters are copies; expected: those of the given models themselves"
-    elif not all(module.training for model in members for module in model.modules()):
+    elif not kept:
         wrong = "a call changes the mode of the models: leave eval() and train() to the caller"
     elif not calls:
         wrong = "call each model itself, model(x): model.forward(x) goes past its hooks"
@@ -482,15 +489,22 @@ def _size(n: int, k: int, s: int, p: int, d: int) -> int:
     return (n + 2 * p - d * (k - 1) - 1) // s + 1
 
 
+class _OnlyShapes(TorchFunctionMode):
+    """Under this, no convolution runs, but for those on the meta device, which compute shapes only."""
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.conv2d and not (args[0] if args else kwargs["input"]).is_meta:
+            raise RuntimeError("this runs the convolution: compute the shape from the formula")
+        return function(*args, **kwargs)
+
+
 def _unrun(answer: Callable, conv: nn.Conv2d, shape: tuple) -> Any:
     """output_shape(conv, shape)"""
-
-    def refuse(module: nn.Module, args: tuple) -> None:
-        if not args[0].is_meta:
-            raise RuntimeError("this runs the convolution: compute the shape from the formula")
-
-    conv.register_forward_pre_hook(refuse)
-    return answer(conv, shape)
+    with _OnlyShapes():
+        return answer(conv, shape)
 
 
 @exercise(
@@ -620,6 +634,9 @@ def receptive_field(layers):
 # 6. extra_repr
 
 
+_TEXTS = ("extra_repr", "__repr__", "__str__", "_get_name")  # the methods that make a module's text
+
+
 def _described(answer: Callable, model: nn.Module) -> Result:
     """add_counts(model); print(model)"""
     model = copy.deepcopy(model)
@@ -627,18 +644,18 @@ def _described(answer: Callable, model: nn.Module) -> Result:
     classes = {
         kind for module in model.modules() for kind in type(module).__mro__ if kind.__module__ != "builtins"
     }
-    before = {kind: vars(kind).get("extra_repr") for kind in classes}
-    changed = []
+    before = {(kind, name): vars(kind).get(name) for kind in classes for name in _TEXTS}
+    changed = set()
     try:
         answer(model)
     finally:  # a changed class would spoil all that follows
-        for kind, method in before.items():
-            if vars(kind).get("extra_repr") is not method:
-                changed.append(kind.__name__)
+        for (kind, name), method in before.items():
+            if vars(kind).get(name) is not method:
+                changed.add(kind.__name__)
                 if method:
-                    kind.extra_repr = method
+                    setattr(kind, name, method)
                 else:
-                    del kind.extra_repr
+                    delattr(kind, name)
     if changed:
         names = ", ".join(sorted(changed))
         return Result(
@@ -906,9 +923,10 @@ def _silenced(answer: Callable, module: nn.Module, channel: int, x: torch.Tensor
         returned = "nothing" if handle is None else f"a {type(handle).__name__}"
         wrong = f"it returns {returned}; expected: the handle that register_forward_hook gives"
         return Result(..., wrong)
-    tracked = module(x.clone().requires_grad_() * 1)
+    leaf, gradient = x.clone().requires_grad_(), None
+    tracked = module(leaf * 1)
     if tracked.requires_grad:
-        tracked.square().sum().backward()
+        (gradient,) = torch.autograd.grad(tracked.sum(), leaf, materialize_grads=True)
     else:
         wrong = (
             "the result is off the graph, so that nothing before it can be trained: detach(), .data or "
@@ -919,6 +937,14 @@ def _silenced(answer: Callable, module: nn.Module, channel: int, x: torch.Tensor
         wrong = wrong or "handle.remove() leaves a hook: register one, and return its handle"
     if any(not torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items()):
         wrong = wrong or "the module's weights have changed: change its output, in the hook"
+    free = module(leaf * 1)
+    others = [i for i in range(free.shape[1]) if i != channel]
+    (expected,) = torch.autograd.grad(free[:, others].sum(), leaf)
+    if gradient is not None and not torch.allclose(gradient, expected, atol=1e-5):
+        wrong = wrong or (
+            "the values are right, the gradients are not: none may come from the silenced channel, all must "
+            "from the others. .data and detach() hide from autograd what the hook does"
+        )
     return Result((output.detach(), module(x).detach()), wrong)
 
 
@@ -1156,6 +1182,9 @@ def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     return itertools.chain(model.parameters(), model.buffers())
 
 
+_LISTS = {"": _tensors, " in state_dict()": lambda model: model.state_dict().values()}
+
+
 def _built() -> Iterator[tuple[Callable]]:
     yield (functools.partial(nn.Linear, 5, 3),)
     yield (functools.partial(nn.Linear, 30, 20, dtype=torch.float16),)
@@ -1182,18 +1211,17 @@ def _on_meta(count: Callable[[nn.Module], int]) -> Callable[[Callable], int]:
         "that is the number of parameters; expected: bytes, numel() times element_size()": _on_meta(
             lambda m: sum(p.numel() for p in m.parameters())
         ),
-        "those are numbers, not bytes: multiply each tensor's numel() by its element_size()": _on_meta(
-            lambda m: sum(t.numel() for t in _tensors(m))
-        ),
-        "these are numbers, not bytes: multiply each tensor's numel() by its element_size()": _on_meta(
-            lambda m: sum(t.numel() for t in m.state_dict().values())
-        ),
-        "float16 has 2 bytes, int64 has 8: use element_size()": _on_meta(
-            lambda m: 4 * sum(t.numel() for t in _tensors(m))
-        ),
-        "a number of float16 has 2 bytes, one of int64 has 8: use element_size()": _on_meta(
-            lambda m: 4 * sum(t.numel() for t in m.state_dict().values())
-        ),
+        **{
+            f"these are numbers, not bytes: multiply the numel() of each tensor{where} by its "
+            "element_size()": _on_meta(lambda m, tensors=tensors: sum(t.numel() for t in tensors(m)))
+            for where, tensors in _LISTS.items()
+        },
+        **{
+            f"float16 has 2 bytes, int64 has 8: use element_size() of each tensor{where}": _on_meta(
+                lambda m, tensors=tensors: 4 * sum(t.numel() for t in tensors(m))
+            )
+            for where, tensors in _LISTS.items()
+        },
         "state_dict() repeats a tensor that two modules share, and leaves out non-persistent buffers: use "
         "parameters() and buffers()": _on_meta(lambda m: _bytes(iter(m.state_dict().values()))),
         "element_size() is the size of one number: multiply it by numel()": _on_meta(

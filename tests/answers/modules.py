@@ -382,6 +382,23 @@ class SetsTheMode(InAModuleList):
         return sum(model.eval()(x).softmax(dim=1) for model in self.members) / len(self.members)
 
 
+class SetsTheModeBack(InAModuleList):
+    def forward(self, x):
+        self.eval()
+        mean = super().forward(x)
+        self.train()
+        return mean
+
+
+class SetsOneModeBack(InAModuleList):
+    def forward(self, x):
+        mode = self.training
+        self.eval()
+        mean = super().forward(x)
+        self.train(mode)
+        return mean
+
+
 class Halved(InAModuleList):
     def forward(self, x):
         return sum(model(x).softmax(dim=1) for model in self.members) / 2
@@ -459,6 +476,30 @@ def run_one(conv, shape):
 def run_its_like(conv, shape):
     settings = conv.kernel_size, conv.stride, conv.padding, conv.dilation
     return tuple(nn.Conv2d(conv.in_channels, conv.out_channels, *settings)(torch.zeros(shape)).shape)
+
+
+def run_one_like_it(conv, shape):
+    settings = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+    like = nn.Conv2d(conv.in_channels, conv.out_channels, *settings)
+    return (shape[0], *like(torch.zeros(1, *shape[1:])).shape[1:])
+
+
+def run_one_by_forward(conv, shape):
+    return (shape[0], *conv.forward(torch.zeros(1, *shape[1:])).shape[1:])
+
+
+def run_one_as_a_function(conv, shape):
+    x = torch.zeros(1, *shape[1:])
+    out = F.conv2d(
+        input=x, weight=conv.weight, stride=conv.stride, padding=conv.padding, dilation=conv.dilation
+    )
+    return (shape[0], *out.shape[1:])
+
+
+def run_one_like_it_on_meta(conv, shape):
+    settings = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+    like = nn.Conv2d(conv.in_channels, conv.out_channels, *settings, device="meta")
+    return (shape[0], *like(torch.empty(1, *shape[1:], device="meta")).shape[1:])
 
 
 def run_it_on_meta(conv, shape):
@@ -679,6 +720,14 @@ def described_by_class(model):
     for m in model.modules():
         if list(m.parameters(recurse=False)):
             type(m).extra_repr = lambda self: f"{sum(p.numel() for p in self.parameters())} parameters"
+
+
+def described_by_the_class_repr(model):
+    for m in model.modules():
+        n = sum(p.numel() for p in m.parameters(recurse=False))
+        if n:
+            before = repr(m).removesuffix(")")
+            type(m).__repr__ = lambda self, before=before, n=n: f"{before}, {n} parameters)"
 
 
 # capture
@@ -907,6 +956,24 @@ def silence_detached(module, channel):
         output = output.detach().clone()
         output[:, channel] = 0
         return output
+
+    return module.register_forward_hook(hook)
+
+
+def silence_by_data(module, channel):
+    def hook(module, args, output):
+        output = output.clone()
+        output.data[:, channel] = 0
+        return output
+
+    return module.register_forward_hook(hook)
+
+
+def silence_detaching_the_others(module, channel):
+    def hook(module, args, output):
+        result = output.detach().clone()
+        result[:, channel] = 0 * output[:, channel].nan_to_num(0, 0, 0)
+        return result
 
     return module.register_forward_hook(hook)
 
@@ -1187,6 +1254,8 @@ WRONG = {
         (InAList, "a Python list or tuple hides the models"),
         (Copied, "are copies"),
         (SetsTheMode, "changes the mode"),
+        (SetsTheModeBack, "changes the mode"),
+        (SetsOneModeBack, "changes the mode"),
         (Halved, "divided by 2"),
         (MeanLogits, "the softmax of the mean logits"),
         (Summed, "the sum of the probabilities"),
@@ -1199,7 +1268,10 @@ WRONG = {
     "output_shape": [
         (run_it, "this runs the convolution: compute the shape from the formula"),
         (run_one, "this runs the convolution: compute the shape from the formula"),
-        (run_its_like, "check 7 of 7"),
+        (run_its_like, "this runs the convolution: compute the shape from the formula"),
+        (run_one_like_it, "this runs the convolution"),
+        (run_one_by_forward, "this runs the convolution"),
+        (run_one_as_a_function, "this runs the convolution"),
         (lambda conv, shape: conv(torch.zeros(shape)).shape, "this runs the convolution"),
         (sizes_by(lambda n, k, s, p, d: (n + p - d * (k - 1) - 1) // s + 1), "both sides"),
         (sizes_by(lambda n, k, s, p, d: (n + 2 * p - k) // s + 1), "dilation is ignored"),
@@ -1234,6 +1306,7 @@ WRONG = {
         (described_by(lambda m, n: f"{m.extra_repr()}, {n:,} parameters"), "digits only"),
         (described_if_trained, "frozen parameters are left out"),
         (described_by_class, "you changed the class Linear"),
+        (described_by_the_class_repr, "you changed the class Linear"),
         (described_as_text, "'str' object is not callable"),
         (described_with_a_comma, "begins with a comma"),
     ],
@@ -1261,6 +1334,8 @@ WRONG = {
         (silence_without_handle, "expected: the handle"),
         (silence_the_input, "not a pre-hook"),
         (silence_detached, "off the graph"),
+        (silence_by_data, "the values are right, the gradients are not"),
+        (silence_detaching_the_others, "the values are right, the gradients are not"),
         (silence_the_weights, "error"),
         (silence_by_mask, "0 times infinity is nan"),
         (silence_by_multiplying, "0 times infinity is nan"),
@@ -1327,6 +1402,7 @@ RIGHT = {
     "Ensemble": [ByAddModule, ByNames, InAModuleList],
     "output_shape": [
         run_it_on_meta,
+        run_one_like_it_on_meta,
         counted_positions,
         sizes_by(lambda n, k, s, p, d: math.floor((n + 2 * p - d * (k - 1) - 1) / s + 1)),
     ],
