@@ -319,7 +319,7 @@ def _limited(most, power=2):
     """
     held = []
 
-    def loss_of(w, x, y):
+    def chunk_loss(w, x, y):
         held[:] = [(rows, n) for rows, n in held if not rows.expired()]
         total = len(x) + sum(n for _, n in held)
         if total > most:
@@ -329,25 +329,25 @@ def _limited(most, power=2):
             held.append((StorageWeakRef(x.untyped_storage()), len(x)))
         return (x @ w - y).abs().pow(power).mean()
 
-    loss_of.__qualname__ = "loss_of"
-    return loss_of
+    chunk_loss.__qualname__ = "chunk_loss"
+    return chunk_loss
 
 
-def _chunk_losses(loss_of, leaf, x, y, size):
+def _chunk_losses(chunk_loss, leaf, x, y, size):
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
-        yield loss_of(leaf, x[rows], y[rows]), len(x[rows])
+        yield chunk_loss(leaf, x[rows], y[rows]), len(x[rows])
 
 
-def _chunk_gradients(loss_of, w, x, y, size):
+def _chunk_gradients(chunk_loss, w, x, y, size):
     leaf = w.detach().clone().requires_grad_()
-    for loss, n in _chunk_losses(loss_of, leaf, x, y, size):
+    for loss, n in _chunk_losses(chunk_loss, leaf, x, y, size):
         yield torch.autograd.grad(loss, leaf)[0], n
 
 
-def _one_backward(loss_of, w, x, y, size):
+def _one_backward(chunk_loss, w, x, y, size):
     leaf = w.detach().clone().requires_grad_()
-    losses = list(_chunk_losses(loss_of, leaf, x, y, size))
+    losses = list(_chunk_losses(chunk_loss, leaf, x, y, size))
     return torch.autograd.grad(sum(loss * n / len(x) for loss, n in losses), leaf)[0]
 
 
@@ -358,8 +358,8 @@ def _weighted(*arguments, drop_last=False):
     return sum(g * n for g, n in chunks) / sum(n for _, n in chunks)
 
 
-def _full_chunks(loss_of, w, x, y, size):
-    gradients = [g * n / len(x) for g, n in _chunk_gradients(loss_of, w, x, y, size) if n == size]
+def _full_chunks(chunk_loss, w, x, y, size):
+    gradients = [g * n / len(x) for g, n in _chunk_gradients(chunk_loss, w, x, y, size) if n == size]
     return sum(gradients) if gradients else None
 
 
@@ -400,8 +400,8 @@ def _full_chunks(loss_of, w, x, y, size):
         ),
     },
 )
-def gradient_in_chunks(loss_of, w, x, y, size):
-    return _weighted(loss_of, w, x, y, size)
+def gradient_in_chunks(chunk_loss, w, x, y, size):
+    return _weighted(chunk_loss, w, x, y, size)
 
 
 class _NumpyOnly(TorchFunctionMode):
