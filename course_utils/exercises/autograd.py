@@ -1,6 +1,7 @@
 """The checkers of chapter 02, Autograd. Each function is a reference solution; read them after yours."""
 
 import contextlib
+import inspect
 import itertools
 import math
 import warnings
@@ -78,10 +79,26 @@ def _pixel_gradient(score, image):
     return torch.autograd.grad(score(pixels), pixels)[0]
 
 
+def _model(rows, columns):
+    """Make a score with watched weights, as a model has them."""
+    weights = torch.randn(rows, columns, requires_grad=True)
+
+    def model(image):
+        return (weights * image).sum().tanh()
+
+    model.__qualname__, model.weights = "model", weights
+    return model
+
+
 def _leaves_no_gradient(_, score, image) -> str | None:
     if image.grad is not None:
         return (
             "the values are right, but image.grad is filled now: watch a copy, and leave the image as it was"
+        )
+    if getattr(getattr(score, "weights", None), "grad", None) is not None:
+        return (
+            "the values are right, but backward also fills the .grad of the weights inside score: "
+            "torch.autograd.grad(score(pixels), pixels) fills none"
         )
     return None
 
@@ -93,6 +110,7 @@ def _leaves_no_gradient(_, score, image) -> str | None:
         (entropy, torch.rand(8, 6)),
         (ink_squared, torch.rand(3, 4, dtype=torch.float64)),
         (left_minus_right, (torch.rand(2, 3) / 2).requires_grad_()),
+        (_model(2, 3), torch.rand(2, 3)),
     ],
     also=_leaves_no_gradient,
     mistakes={
@@ -157,7 +175,17 @@ def _is_clear(_, parameters, lr) -> str | None:
     return None
 
 
+def _stepping(answer, parameters, lr):
+    """sgd_step(parameters, lr)"""
+    result = answer(parameters, lr)
+    if not torch.is_grad_enabled():
+        torch.set_grad_enabled(True)
+        return Result(..., "recording stays off after it: use `with torch.no_grad():`, for its block alone")
+    return result
+
+
 @exercise(
+    call=_stepping,
     cases=lambda: [
         ((_parameter([1.0, 2.0], [0.5, -1.0]),), 0.1),
         (
@@ -495,8 +523,46 @@ def tanh_gradients(x, y, w1, b1, w2):
     return _tanh_gradients(x, y, w1, b1, w2)
 
 
+def _disagreement(function) -> str | None:
+    """Whether `forward` takes ctx where `setup_context` does, too, or where nothing does."""
+    if not (isinstance(function, type) and issubclass(function, Function)):
+        return None
+    taken = inspect.signature(function.forward).parameters.values()
+    taken = [p for p in taken if p.kind is not p.VAR_POSITIONAL and p.default is p.empty]
+    separate = function.setup_context is not Function.setup_context
+    if separate and len(taken) == 2:
+        return "with a setup_context, forward takes no ctx: write forward(x), and save in setup_context"
+    if not separate and len(taken) == 1:
+        return "forward takes no ctx, so it needs a setup_context(ctx, inputs, output) beside it, which saves"
+    return None
+
+
+def _forgotten(function) -> str | None:
+    """Whether what is kept for backward is lost by a second call, or changed in place unnoticed."""
+    first = torch.tensor([-1.0, 2.0], requires_grad=True)
+    output = function.apply(first)
+    function.apply(torch.tensor([3.0, -4.0], requires_grad=True))
+    output.sum().backward()
+    if first.grad is None or first.grad.tolist() != [0, 1]:
+        return "a second call spoils the backward of the first: keep what it needs in ctx, not in the class"
+    for place in ("input", "output"):
+        leaf = torch.tensor([-1.0, 2.0], requires_grad=True)
+        kept = {"input": leaf + 0}
+        kept["output"] = function.apply(kept["input"])
+        with torch.no_grad():
+            kept[place].neg_()
+        with contextlib.suppress(RuntimeError):  # autograd has noticed the change
+            kept["output"].sum().backward()
+            if leaf.grad.tolist() != [0, 1]:
+                why = f"where its {place} is changed in place before backward, the gradient is wrong"
+                return f"{why}, in silence: keep tensors by ctx.save_for_backward, not as ctx.x = x"
+    return None
+
+
 def _use_function(function, x, upstream):
     """ReLU.apply(x) with x watched, and then (output * upstream).sum().backward()"""
+    if wrong := _disagreement(function):
+        return Result(..., wrong)
     before = x.clone()
     leaf = x.detach().requires_grad_()  # has x's memory, so that a change of x is seen
     output = function.apply(leaf)
@@ -514,7 +580,7 @@ def _use_function(function, x, upstream):
         "gradcheck": gradcheck(function.apply, (away,), raise_exception=False),
     }
     wrong = "backward changes grad_output in place; others may still need it: make a new tensor"
-    return Result(found, None if kept else wrong)
+    return Result(found, _forgotten(function) if kept else wrong)
 
 
 def _relu_like(backward, forward=lambda x: x.clamp(min=0)):
@@ -522,36 +588,33 @@ def _relu_like(backward, forward=lambda x: x.clamp(min=0)):
 
     class Mistaken(Function):
         @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return forward(x)
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
 
+    Mistaken.forward = staticmethod(forward)
     Mistaken.backward = staticmethod(lambda ctx, grad_output: backward(ctx.saved_tensors[0], grad_output))
     return Mistaken
-
-
-class _Identity(Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        return grad_output
-
-
-def _not_saved(backward):
-    """Make a Function that saves nothing for its backward."""
-    return type(
-        "NotSaved",
-        (Function,),
-        {"forward": staticmethod(lambda ctx, x: x.clamp(min=0)), "backward": staticmethod(backward)},
-    )
 
 
 def _unpack(ctx, grad_output):
     (x,) = ctx.saved_tensors
     return grad_output * (x > 0)
+
+
+def _saving(save, backward=_unpack):
+    """Make a Function from what setup_context does with ctx and inputs."""
+
+    class Mistaken(Function):
+        @staticmethod
+        def forward(x):
+            return x.clamp(min=0)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            save(ctx, inputs)
+
+    Mistaken.backward = staticmethod(backward)
+    return Mistaken
 
 
 @exercise(
@@ -586,18 +649,30 @@ def _unpack(ctx, grad_output):
         "saved_tensors is a tuple, even of one tensor: `(x,) = ctx.saved_tensors`": (
             _relu_like(lambda x, g: g * ((x,) > 0))
         ),
-        "nothing was saved: forward needs ctx.save_for_backward(x)": _not_saved(_unpack),
-        "nothing was saved, so there is no saved_tensors[0]: forward needs ctx.save_for_backward(x)": (
-            _not_saved(lambda ctx, g: g * (ctx.saved_tensors[0] > 0))
+        "nothing was saved for backward: call ctx.save_for_backward(x) in setup_context": (
+            _saving(lambda ctx, inputs: None)
         ),
-        "forward returns x as it is: negative numbers become 0": _Identity,
+        "nothing was saved, so saved_tensors is empty: call ctx.save_for_backward(x) in setup_context": (
+            _saving(lambda ctx, inputs: None, lambda ctx, g: g * (ctx.saved_tensors[0] > 0))
+        ),
+        "inputs is a tuple, even of one tensor: `(x,) = inputs`": (
+            _saving(lambda ctx, inputs: ctx.save_for_backward(inputs))
+        ),
+        "forward returns x itself, perhaps changed in place: make a new tensor, as clamp(min=0) does": (
+            _relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp_(min=0))
+        ),
+        "forward returns x as it is: negative numbers become 0": _relu_like(lambda x, g: g, torch.clone),
     },
 )
 class ReLU(Function):
     @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
+    def forward(x):
         return x.clamp(min=0)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        (x,) = inputs
+        ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx, grad_output):

@@ -110,7 +110,7 @@ def gradient_by_pixel(score, image):
     for place in np.ndindex(*image.shape):
         step = torch.zeros_like(wide)
         step[place] = 1e-5
-        result[place] = (score(wide + step) - score(wide - step)) / 2e-5
+        result[place] = ((score(wide + step) - score(wide - step)) / 2e-5).item()
     return result
 
 
@@ -174,6 +174,14 @@ def step_for_all_by_lr(parameters, lr):
 def step_returns(parameters, lr):
     step_by_optimizer(parameters, lr)
     return parameters
+
+
+def step_switching_off(parameters, lr):
+    torch.set_grad_enabled(False)
+    for p in parameters:
+        if p.grad is not None:
+            p -= lr * p.grad
+            p.grad = None
 
 
 def step_by_data(parameters, lr):
@@ -439,10 +447,10 @@ def relu_like(backward, forward=lambda x: x.clamp(min=0)):
 
     class Relu(Function):
         @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return forward(x)
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
 
+    Relu.forward = staticmethod(forward)
     Relu.backward = staticmethod(lambda ctx, g: backward(ctx.saved_tensors[0], g))
     return Relu
 
@@ -454,6 +462,16 @@ class NoStatic:
 
 class ForwardOnly(Function):
     @staticmethod
+    def forward(x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+
+class OldForwardOnly(Function):
+    @staticmethod
     def forward(ctx, x):
         return x.clamp(min=0)
 
@@ -464,9 +482,18 @@ def unpack(ctx, g):
 
 
 def relu_without_saving(backward):
+    class Relu(OldForwardOnly):
+        pass
+
+    Relu.backward = staticmethod(backward)
+    return Relu
+
+
+def relu_with_context(setup_context, backward=unpack):
     class Relu(ForwardOnly):
         pass
 
+    Relu.setup_context = staticmethod(setup_context)
     Relu.backward = staticmethod(backward)
     return Relu
 
@@ -478,14 +505,78 @@ def change_in_place(x, g):
 
 class ForgetsToUnpack(ForwardOnly):
     @staticmethod
+    def backward(ctx, grad_output):
+        x = ctx.saved_tensors
+        return grad_output * (x > 0)
+
+
+class BothForms(ForwardOnly):
+    @staticmethod
     def forward(ctx, x):
         ctx.save_for_backward(x)
         return x.clamp(min=0)
 
+    backward = staticmethod(unpack)
+
+
+class NoContext(Function):
+    @staticmethod
+    def forward(x):
+        return x.clamp(min=0)
+
+    backward = staticmethod(unpack)
+
+
+class KeepsItInTheClass(Function):
+    @staticmethod
+    def forward(ctx, x):
+        KeepsItInTheClass.mask = x > 0
+        return x.clamp(min=0)
+
     @staticmethod
     def backward(ctx, grad_output):
-        x = ctx.saved_tensors
-        return grad_output * (x > 0)
+        return grad_output * KeepsItInTheClass.mask
+
+
+class KeepsTheInput(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x = x
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * (ctx.x > 0)
+
+
+def keep_input(ctx, inputs, output):
+    (ctx.x,) = inputs
+
+
+def keep_output(ctx, inputs, output):
+    ctx.y = output
+
+
+def save_output(ctx, inputs, output):
+    ctx.save_for_backward(output)
+
+
+class ChangesTheInput(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp_(min=0)
+
+    backward = staticmethod(unpack)
+
+
+class OldForm(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    backward = staticmethod(unpack)
 
 
 class SavesTheOutput(Function):
@@ -673,6 +764,7 @@ WRONG = {
         (lambda score, image: gradient_by_backward(score, image) * image, "the gradient alone"),
         (lambda score, image: score(image), "the score itself"),
         (lambda score, image: gradient_by_backward(score, image.float()), "dtype"),
+        (gradient_by_backward, "fills the .grad of the weights inside score"),
     ],
     "sgd_step": [
         (step_with_new_names, "the parameters have not moved"),
@@ -685,6 +777,7 @@ WRONG = {
         (step_for_all, "its .grad is None: leave it as it is"),
         (step_for_all_by_lr, "None, which cannot be multiplied"),
         (step_returns, "it returns a tuple, not None"),
+        (step_switching_off, "use `with torch.no_grad():`"),
     ],
     "descend": [
         (
@@ -749,14 +842,24 @@ WRONG = {
         (relu_like(lambda x, g: g * x.clamp(min=0)), "1 where x is positive"),
         (relu_like(lambda x, g: g[x > 0]), "error     RuntimeError"),
         (relu_like(lambda x, g: None), "backward returns nothing"),
-        (relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp_(min=0)), "changes its argument `x` in place"),
+        (relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp_(min=0)), "forward returns x itself"),
+        (ChangesTheInput, "changes its argument `x` in place"),
         (relu_like(lambda x, g: g * (x > 0), lambda x: x.abs()), "at key 'output'"),
         (relu_like(lambda x, g: (g * (x > 0)).float(), lambda x: x.clamp(min=0).float()), "keep the dtype"),
         (relu_like(change_in_place), "changes grad_output in place"),
         (relu_without_saving(unpack), "nothing was saved"),
         (relu_without_saving(lambda ctx, g: g * (ctx.saved_tensors[0] > 0)), "nothing was saved"),
+        (relu_with_context(lambda ctx, inputs, output: None), "nothing was saved"),
+        (relu_with_context(lambda ctx, inputs, output: ctx.save_for_backward(inputs)), "inputs is a tuple"),
+        (BothForms, "with a setup_context, forward takes no ctx"),
+        (NoContext, "it needs a setup_context(ctx, inputs, output)"),
+        (KeepsItInTheClass, "a second call spoils the backward of the first"),
+        (KeepsTheInput, "where its input is changed in place before backward"),
+        (relu_with_context(keep_input, lambda ctx, g: g * (ctx.x > 0)), "where its input is changed"),
+        (relu_with_context(keep_output, lambda ctx, g: g * (ctx.y > 0)), "where its output is changed"),
         (ForgetsToUnpack, "`(x,) = ctx.saved_tensors`"),
         (ForwardOnly, "error     NotImplementedError"),
+        (OldForwardOnly, "error     NotImplementedError"),
         (NoStatic, "error     AttributeError"),
         (torch.relu, "error     AttributeError"),
     ],
@@ -816,7 +919,7 @@ RIGHT = {
     "descend": [descend_by_func, descend_by_optimizer, descend_by_data],
     "gradient_in_chunks": [chunks_returned, chunks_row_by_row, chunks_by_losses],
     "tanh_gradients": [tanh_by_einsum, tanh_by_rows],
-    "ReLU": [SavesTheOutput, SavesTheMask, WithSetupContext],
+    "ReLU": [OldForm, SavesTheOutput, SavesTheMask, WithSetupContext, relu_with_context(save_output)],
     "gaussian_nll": [
         lambda x, m, s: nll(x, m, s).mean(),
         lambda x, m, s: -Normal(m, s.exp()).log_prob(x).mean(),
