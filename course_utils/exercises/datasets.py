@@ -64,6 +64,13 @@ def _flower(row, classes, skip=lambda row: "species", start=0):
                 _flower(row, classes)[1],
             )
         ),
+        "the cells of a row are text: float(text) makes a number of one": lambda row, classes: torch.tensor(
+            [text for column, text in row.items() if column != "species"]
+        ),
+        "the species need not be the last column: leave it out by its name": lambda row, classes: (
+            torch.tensor([float(text) for text in list(row.values())[:-1]]),
+            _flower(row, classes)[1],
+        ),
         "the label comes first: features first, then the label": lambda row, classes: _flower(row, classes)[
             ::-1
         ],
@@ -101,7 +108,12 @@ def _all_samples(answer, series, size):
     for i in range(len(series) - size):
         sample = dataset[i]
         seen[f"dataset[{i}]"] = tuple(sample) if isinstance(sample, list) else sample
-    return seen
+    looped = sum(1 for _ in itertools.islice(dataset, len(series)))  # `for` asks until an IndexError
+    why = (
+        "a `for` loop does not stop after the last sample: a slice that ends too early raises no error; "
+        "raise IndexError from index len(self) on"
+    )
+    return Result(seen, why if looped > len(series) - size else None)
 
 
 @exercise(
@@ -232,6 +244,17 @@ def _padded(samples, front=False, mask=None):
     return {"X": x, "y": y, "mask": real if mask is None else mask(x, real)}
 
 
+def _pad_columns(samples):
+    longest = max(len(s["X"]) for s in samples)
+    x = torch.stack([F.pad(s["X"], (0, longest - len(s["X"]))) for s in samples])
+    return {**_padded(samples), "X": x}
+
+
+def _pad_pair(samples):
+    first, second = samples
+    return _padded([first, second])
+
+
 def _recordings(*lengths: int, sensors: int) -> list[dict]:
     return [{"X": torch.randn(n, sensors), "y": i + 3} for i, n in enumerate(lengths)]
 
@@ -263,6 +286,13 @@ def _with_zeros() -> list[dict]:
         "a real step may hold zeros: make the mask from the lengths, not from the numbers": lambda s: _padded(
             s, mask=lambda x, real: (x != 0).any(dim=-1)
         ),
+        "the columns were padded: F.pad counts dimensions from the last one, and the steps are the last but "
+        "one": _pad_columns,
+        "the lengths need a second dimension, to be compared with each step: lengths[:, None]": lambda s: (
+            _padded(s, mask=lambda x, real: torch.arange(x.shape[1]) < real.sum(dim=1))
+        ),
+        "there may be any number of samples, not only two": _pad_pair,
+        "only the first two samples are used: there may be any number": lambda s: _padded(s[:2]),
         "the mask has numbers in it; expected: bool": lambda s: _padded(s, mask=lambda x, real: real.float()),
         "the mask has an entry for each number; expected: one for each step, (B, longest)": lambda s: _padded(
             s, mask=lambda x, real: real[..., None].expand(x.shape)
@@ -337,58 +367,55 @@ def pad_images(images):
     return _canvas(images)
 
 
-def _buckets(lengths, batch_size, generator, key=None, shuffle=True):
+def _buckets(lengths, batch_size, generator, key=None):
     order = sorted(range(len(lengths)), key=key or lengths.__getitem__)
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    if shuffle:
-        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-    return batches
-
-
-def _last_stays(lengths, batch_size, generator):
-    *batches, last = _buckets(lengths, batch_size, None, shuffle=False)
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()] + [last]
-
-
-def _rotated(lengths, batch_size, generator):
-    batches = _buckets(lengths, batch_size, None, shuffle=False)
-    start = int(torch.randint(len(batches), (1,), generator=generator))
-    return batches[start:] + batches[:start]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
 def _about_batches(answer, lengths, batch_size, generator):
     """bucket_batches(lengths, batch_size, generator)"""
-    seed = generator.initial_seed()
+    seed, n = generator.initial_seed(), len(lengths)
     got = answer(lengths, batch_size, generator)
     if not isinstance(got, (list, tuple)):
         return got
-
-    def batches(seed: int) -> list[list[int]]:
-        _use_other_random_numbers()
-        return [list(map(int, batch)) for batch in answer(lengths, batch_size, _seeded(seed))]
-
     got = [list(map(int, batch)) for batch in got]
     used = sorted(itertools.chain.from_iterable(got))
-    seen = {"each index once": used == list(range(len(lengths)))}
-    if not seen["each index once"]:
-        return seen | {"indices": used}
+    if used != list(range(n)):
+        if used == sorted(lengths):
+            why = "the batches hold lengths; expected: indices"
+        elif len(set(used)) < len(used):
+            why = "an index comes twice: equal lengths share one `.index`; sort the indices instead"
+        else:
+            why = f"{n - len(used)} of {n} indices are missing: every sample must come, the short batch, too"
+        return Result(..., why)
+
+    def batches(generator: torch.Generator) -> list[list[int]]:
+        _use_other_random_numbers()
+        return [list(map(int, batch)) for batch in answer(lengths, batch_size, generator)]
 
     def longest(batches: list[list[int]]) -> tuple[int, ...]:
         return tuple(max(lengths[i] for i in batch) for batch in batches)
 
-    orders = [longest(batches(seed + n)) for n in range(30)]
+    orders = [longest(batches(_seeded(seed + i))) for i in range(30)]
     one = _seeded(seed)
-    calls = {longest([list(map(int, b)) for b in answer(lengths, batch_size, one)]) for _ in range(10)}
-    return seen | {
-        "sizes": sorted(map(len, got)),
-        "padding": sum(max(lengths[i] for i in b) * len(b) for b in got) - sum(lengths),
-        "same seed, same batches": got == batches(seed)
-        and orders[:5] == [longest(batches(seed + n)) for n in range(5)],
-        "other seed, other order": len(set(orders)) > 1,
-        "each place varies": all(len(set(place)) > 1 for place in zip(*orders, strict=True)),
-        "more orders than batches": len(set(orders)) > len(got),
-        "next call, other order": len(calls) > 1,
-    }
+    fixed = [place for place, seen in enumerate(zip(*orders, strict=True)) if len(set(seen)) == 1]
+    if got != batches(_seeded(seed)) or orders[:5] != [longest(batches(_seeded(seed + i))) for i in range(5)]:
+        why = "the random order does not come from the generator: pass generator=generator"
+    elif set(orders) == {tuple(sorted(orders[0]))}:
+        why = "the batches come in the order of their lengths: shuffle the list of batches"
+    elif len(set(orders)) == 1:
+        why = "every seed gives the same order: draw from `generator`"
+    elif len({longest(batches(one)) for _ in range(10)}) == 1:
+        why = "every call gives the same order: draw from the generator itself, not from one with its seed"
+    elif fixed:
+        why = f"place {fixed[0]} of the list always holds a batch of the same length: shuffle all batches"
+    elif len(set(orders)) <= len(got):
+        why = "too few orders, as if the list were only rotated: torch.randperm draws from all orders"
+    else:
+        why = None
+    padding = sum(max(lengths[i] for i in b) * len(b) for b in got) - sum(lengths)
+    return Result({"sizes of the batches": sorted(map(len, got)), "zeros that pad them": padding}, why)
 
 
 @exercise(
@@ -400,35 +427,21 @@ def _about_batches(answer, lengths, batch_size, generator):
     ],
     call=_about_batches,
     mistakes={
-        "the batches come in the order of their lengths: shuffle the list of batches": lambda n, b, g: (
-            _buckets(n, b, g, shuffle=False)
-        ),
         "the samples are not sorted by their lengths, so long and short ones share a batch": lambda n, b, g: (
             _buckets(n, b, g, key=lambda i: i)
         ),
         "the longest come first, so the short batch holds the shortest samples: sort upwards": (
             lambda n, b, g: _buckets(n, b, g, key=lambda i: -n[i])
         ),
-        "the short batch is missing: every sample must come": lambda n, b, g: [
-            batch for batch in _buckets(n, b, g) if len(batch) == b
-        ],
-        "the batches hold lengths; expected: indices": lambda n, b, g: [
-            [n[i] for i in batch] for batch in _buckets(n, b, g)
-        ],
-        "the random order does not come from the generator: pass generator=generator": lambda n, b, g: (
-            _buckets(n, b, None)
-        ),
-        "the batch of the longest always comes last: shuffle all batches": _last_stays,
-        "the order is only rotated, so the lengths still grow: use torch.randperm": _rotated,
-        "every call gives the same order: draw from the generator itself, not from one with its seed": (
-            lambda n, b, g: _buckets(n, b, _seeded(g.initial_seed()))
-        ),
-        "an index comes twice: equal lengths share one `.index`; sort the indices instead": lambda n, b, g: (
-            [[n.index(n[i]) for i in batch] for batch in _buckets(n, b, g)]
-        ),
         "the samples were shuffled first and never sorted: similar lengths must share a batch": (
             lambda n, b, g: [batch.tolist() for batch in torch.randperm(len(n), generator=g).split(b)]
         ),
+        "a list takes one index, not a tensor of them: [batches[i] for i in …]": lambda n, b, g: _buckets(
+            n, b, g
+        )[torch.randperm(math.ceil(len(n) / b))],
+        "a list takes one index, not a list of them: [batches[i] for i in …]": lambda n, b, g: _buckets(
+            n, b, g
+        )[[0]],
     },
 )
 def bucket_batches(lengths, batch_size, generator):
@@ -513,8 +526,9 @@ class _Watched(DataLoader):
     def __repr__(self) -> str:
         images = [self.dataset[span[0]][0] for span in self.batch_sampler]
         shapes = [(len(span), *image.shape) for span, image in zip(self.batch_sampler, images, strict=True)]
-        if len(self.dataset) == 2 and len(shapes) == 1:
-            return f"one batch of {self.dataset[0][0].tolist()} and {self.dataset[1][0].tolist()}"
+        if len(self.dataset) == 3 and len(shapes) == 2:
+            first, second, third = (image.tolist() for image, _ in self.dataset)
+            return f"loader with a batch of {first} and {second}, and a batch of {third}"
         return f"loader with batches {', '.join(map(str, shapes))}, {str(images[0].dtype)[6:]}"
 
 
@@ -580,20 +594,21 @@ def _within(loader) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, variance.sqrt()
 
 
-def _sums(loader, dtype=torch.float64, count=_count, square_first=False) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums(loader, dtype=torch.float64, count=_count, wrap=False) -> tuple[torch.Tensor, torch.Tensor]:
     pixels, total, squares = 0, 0.0, 0.0
     for images, _ in loader:
         cast = images.to(dtype)
         pixels += count(images)
         total = total + cast.sum(dim=(0, 2, 3))
-        squares = squares + (images if square_first else cast).square().to(dtype).sum(dim=(0, 2, 3))
+        to_square = images if wrap and images.dtype == torch.uint8 else cast
+        squares = squares + to_square.square().to(dtype).sum(dim=(0, 2, 3))
     mean = total / pixels
     return mean, (squares / pixels - mean.square()).sqrt()
 
 
 @exercise(
     cases=lambda: [
-        (_Watched(torch.tensor([[[[0.0, 2.0]]], [[[4.0, 10.0]]]])),),
+        (_Watched(torch.tensor([[[[0.0, 2.0]]], [[[4.0, 10.0]]]]), torch.tensor([[[[6.0, 14.0]]]])),),
         (_Watched(torch.rand(3, 2, 4, 5), torch.rand(3, 2, 4, 5) * 3, torch.rand(1, 2, 4, 5) * 9),),
         (_Watched(torch.rand(2, 3, 4, 5), torch.rand(2, 3, 8, 6) * 2, torch.rand(4, 3, 3, 3)),),
         (_Watched(*(torch.randint(0, n, (4, 3, 6, 5), dtype=torch.uint8) for n in (100, 180, 256, 40))),),
@@ -623,11 +638,12 @@ def _sums(loader, dtype=torch.float64, count=_count, square_first=False) -> tupl
         "the count leaves out the number of pictures: a batch has B × H × W pixels": lambda loader: _sums(
             loader, count=lambda x: x[0, 0].numel()
         ),
+        "the pictures were counted: a batch has B × H × W pixels": lambda loader: _sums(loader, count=len),
         "uint8 was divided by 255; expected: the units of the pictures": lambda loader: _sums(
             (x / 255 if x.dtype == torch.uint8 else x, y) for x, y in loader
         ),
         "squares of uint8 wrap around at 256: cast the batch with .double() first": lambda loader: _sums(
-            loader, square_first=True
+            loader, wrap=True
         ),
         "that is the variance: its square root is the deviation": lambda loader: (
             lambda mean, std: (mean, std.square())
@@ -719,6 +735,10 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     got = answer(train_view, plain_view, labels, share, generator)
     if not isinstance(got, (tuple, list)) or len(got) != 2:
         return got
+    if not all(isinstance(part, Subset) for part in got):
+        return Result(..., "return two Subsets: Subset(train_view, …) and Subset(plain_view, …)")
+    if any(isinstance(i, list) or getattr(i, "ndim", 0) for part in got for i in part.indices):
+        return Result(..., "an index is a row of its own: nonzero() gives a row for each place; squeeze(1)")
     views, indices = [], []
     for part in got:
         samples = [part[i] for i in range(len(part))]
@@ -740,7 +760,9 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     others = [validation(seed + i) for i in range(n + 20)]
     drawn = {tuple(i for i in other if labels[i] == largest) for other in others}
     both = len(set(training) & set(held_out))
-    if both:
+    if len({*training, *held_out}) < len(training + held_out) and max(training + held_out) < n:
+        why = "torch.randperm gives positions within the class, not indices: write places[torch.randperm(…)]"
+    elif both:
         why = f"{both} samples are in both parts: shuffle the indices of a class once, then cut them in two"
     elif missing := len(labels) - len(set(training) | set(held_out)):
         why = f"{missing} samples are in neither part"
@@ -749,7 +771,7 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     elif len({tuple(by_class(other)) for other in others}) > 1:
         why = "not stratified: the samples were split as a whole, not class by class"
     elif len({tuple(other) for other in others}) == 1:
-        why = "every seed gives the same split: shuffle with torch.randperm(..., generator=generator)"
+        why = "every seed gives the same split: shuffle with torch.randperm(..., generator=generator), before you cut"
     elif held_out != validation(seed):
         why = "the random order does not come from the generator: pass generator=generator"
     elif len(drawn) <= n < math.comb(n, k) // 2:
@@ -768,13 +790,12 @@ def _cuts(labels, share) -> list[int]:
     return [int(n * share) for n in labels.bincount().tolist()]
 
 
-def _split(train_view, plain_view, labels, share, generator, by_class=True, draw=True, squeeze=(1,)):
+def _split(train_view, plain_view, labels, share, generator, squeeze=(1,), whole=int):
     training, held_out = [], []
-    for c in labels.unique() if by_class else [None]:
-        places = (labels == c).nonzero().squeeze(*squeeze) if by_class else torch.arange(len(labels))
-        if draw:
-            places = places[torch.randperm(len(places), generator=generator)]
-        cut = int(len(places) * share)
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(*squeeze)
+        places = places[torch.randperm(len(places), generator=generator)]
+        cut = whole(len(places) * share)
         held_out += places[:cut].tolist()
         training += places[cut:].tolist()
     return Subset(train_view, training), Subset(plain_view, held_out)
@@ -807,6 +828,9 @@ def _split_case(labels: torch.Tensor, share: float, seed: int) -> tuple:
         ),
         "a class may have one sample, and squeeze() then leaves no dimension: write squeeze(1)": (
             lambda t, p, y, s, g: _split(t, p, y, s, g, squeeze=())
+        ),
+        "`round` may go up, and int(len(places) * share) always goes down": lambda t, p, y, s, g: _split(
+            t, p, y, s, g, whole=round
         ),
         "share is what validation gets, not training": lambda t, p, y, s, g: tuple(
             Subset(view, part.indices) for view, part in zip((t, p), _split(t, p, y, s, g)[::-1], strict=True)

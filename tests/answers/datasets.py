@@ -110,6 +110,17 @@ class WindowsWithoutSelf(WindowsWithOldTarget):
         return self.series[index : index + size], self.series[index + size]  # noqa: F821
 
 
+class WindowsBySlice(WindowsWithOldTarget):
+    def __getitem__(self, index):
+        window = self.series[index : index + self.size + 1]
+        return window[:-1], window[-1]
+
+
+class WindowsInARing(WindowsWithOldTarget):
+    def __getitem__(self, index):
+        return self.series[index : index + self.size], self.series[(index + self.size) % len(self.series)]
+
+
 def by_counter(samples, batch_size, epochs, drop_last):
     steps = 0
     for _ in range(epochs):
@@ -168,6 +179,16 @@ def pad_pair(samples):
 def pad_features(samples):
     longest = max(len(s["X"]) for s in samples)
     return padded(samples, torch.stack([F.pad(s["X"], (0, longest - len(s["X"]))) for s in samples]))
+
+
+def pad_first_two(samples):
+    return pad_by_sequence([samples[0], samples[1]])
+
+
+def pad_with_flat_lengths(samples):
+    batch = pad_by_sequence(samples)
+    lengths = torch.tensor([len(s["X"]) for s in samples])
+    return {**batch, "mask": torch.arange(batch["X"].shape[1]) < lengths}
 
 
 def pad_without_mask(samples):
@@ -259,6 +280,23 @@ def buckets_by_index(lengths, batch_size, generator):
     order = [lengths.index(x) for x in sorted(lengths)]
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
+
+
+def buckets_by_tensor_index(lengths, batch_size, generator):
+    batches = buckets(lengths, batch_size)
+    return batches[torch.randperm(len(batches), generator=generator)]
+
+
+def buckets_by_list_index(lengths, batch_size, generator):
+    batches = buckets(lengths, batch_size)
+    return batches[torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def buckets_with_one_swap(lengths, batch_size, generator):
+    batches = buckets(lengths, batch_size)
+    i = int(torch.randint(len(batches), (1,), generator=generator))
+    batches[0], batches[i] = batches[i], batches[0]
+    return batches
 
 
 def buckets_in_order(lengths, batch_size, generator):
@@ -381,6 +419,20 @@ def stats_in_two_passes(loader):
     return mean, var.sqrt()
 
 
+def stats_of_means_in_two_passes(loader):
+    mean = torch.stack([x.double().mean(dim=(0, 2, 3)) for x, _ in loader]).mean(0)
+    squares = [(x.double() - mean[:, None, None]).square().mean(dim=(0, 2, 3)) for x, _ in loader]
+    return mean, torch.stack(squares).mean(0).sqrt()
+
+
+def stats_cast_after_the_sums(loader):
+    n, s, q = 0, 0, 0
+    for x, _ in loader:
+        n += x.numel() // x.shape[1]
+        s, q = s + x.sum((0, 2, 3)).double(), q + x.square().sum((0, 2, 3)).double()
+    return s / n, (q / n - (s / n) ** 2).sqrt()
+
+
 def stats_of_means(loader):
     means = torch.stack([x.double().mean(dim=(0, 2, 3)) for x, _ in loader])
     return means.mean(0), means.std(0, correction=0)
@@ -498,6 +550,37 @@ def split_by_rotation(train_view, plain_view, labels, share, generator):
     return Subset(train_view, training), Subset(plain_view, validation)
 
 
+def split_in_variants(train_view, plain_view, labels, share, generator, change):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero()
+        order = torch.randperm(len(places), generator=generator)
+        places = {"rows": places[order], "lists": places[order].tolist(), "positions": order.tolist()}[change]
+        cut = int(len(places) * share)
+        validation, training = [*validation, *places[:cut]], [*training, *places[cut:]]
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_shuffled_after(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(1)
+        cut = int(len(places) * share)
+        for part, half in ((validation, places[:cut]), (training, places[cut:])):
+            part += half[torch.randperm(len(half), generator=generator)].tolist()
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_rounded(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(1)
+        places = places[torch.randperm(len(places), generator=generator)].tolist()
+        cut = round(len(places) * share)
+        validation, training = validation + places[:cut], training + places[cut:]
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
 def split_by_random_split(train_view, plain_view, labels, share, generator):
     training, validation = random_split(range(len(labels)), [1 - share, share], generator=generator)
     return Subset(train_view, training.indices), Subset(plain_view, validation.indices)
@@ -588,7 +671,7 @@ WRONG = {
                 torch.tensor([float(v) for v in list(row.values())[:-1]]),
                 torch.tensor(classes.index(row["species"])),
             ),
-            "could not convert string to float",
+            "the species need not be the last column",
         ),
         (
             lambda row, classes: (floats(row), torch.tensor(classes.index(row["species"]) + 1)),
@@ -604,7 +687,7 @@ WRONG = {
                 torch.tensor([v for c, v in row.items() if c != "species"]),
                 torch.tensor(0),
             ),
-            "error     ",
+            "float(text) makes a number of one",
         ),
         (lambda row, classes: (floats(row).double(), torch.tensor(classes.index(row["species"]))), "float64"),
         (
@@ -619,6 +702,8 @@ WRONG = {
         (WindowsOneTooLong, "no reading after it"),
         (WindowsWithOldTarget, "take the one that follows it"),
         (WindowsWithFloats, "an int, not a tensor"),
+        (WindowsBySlice, "a `for` loop does not stop after the last sample"),
+        (WindowsInARing, "raise IndexError from index len(self) on"),
         (WindowsWithoutSelf, "NameError: name 'size' is not defined"),
         (lambda series, size: series.unfold(0, size, 1), "check 1 of 4"),
     ],
@@ -645,8 +730,10 @@ WRONG = {
         (lambda y, s: float(s[0]), "of type float"),
     ],
     "pad_samples": [
-        (pad_pair, "ValueError"),
-        (pad_features, "error     RuntimeError"),
+        (pad_pair, "not only two"),
+        (pad_first_two, "only the first two samples are used"),
+        (pad_features, "the columns were padded"),
+        (pad_with_flat_lengths, "lengths[:, None]"),
         (pad_without_mask, "the keys are"),
         (pad_with_nonzero_mask, "make the mask from the lengths"),
         (pad_steps_first, "its shape is"),
@@ -665,16 +752,21 @@ WRONG = {
         (lambda images: list(images_by_pad(images)), "it returns a list, not a tensor"),
     ],
     "bucket_batches": [
-        (buckets_with_the_rest_last, "shuffle all batches"),
+        (buckets_with_the_rest_last, "place 2 of the list always holds"),
         (buckets_rotated, "only rotated"),
         (buckets_by_a_new_generator, "every call gives the same order"),
         (buckets_by_index, "an index comes twice"),
         (buckets_in_order, "shuffle the list of batches"),
         (buckets_by_python_random, "pass generator=generator"),
         (buckets_without_rest, "every sample must come"),
-        (buckets_of_lengths, "each index once"),
+        (buckets_of_lengths, "the batches hold lengths"),
         (buckets_shuffled_inside, "similar lengths must share a batch"),
         (buckets_downwards, "sort upwards"),
+        (buckets_by_tensor_index, "not a tensor of them"),
+        (buckets_by_list_index, "not a list of them"),
+        (buckets_with_one_swap, "too few orders"),
+        (lambda n, b, g: buckets_by_argsort(n, b, None), "pass generator=generator"),
+        (lambda n, b, g: buckets_by_argsort(n, b, torch.Generator().manual_seed(1)), "every seed gives"),
         (lambda n, b, g: torch.tensor(n).argsort().split(b), "in the order of their lengths"),
     ],
     "encode_labels": [
@@ -721,6 +813,9 @@ WRONG = {
         (stats_of_everything, "batches were kept at a time"),
         (stats_in_two_passes, "was read 3 times"),
         (stats_of_means, "check"),
+        (stats_of_means_in_two_passes, "a small batch counts as much"),
+        (stats_cast_after_the_sums, "wrap around at 256"),
+        (lambda loader: stats_by_sums(loader, count=len), "the pictures were counted"),
         (stats_of_batches, "keep sums and a count"),
         (stats_in_float32, "float32 loses too many digits"),
         (stats_without_a_root, "its square root"),
@@ -749,7 +844,12 @@ WRONG = {
         (split_of_one_view, "would be augmented"),
         (split_with_the_global_generator, "pass generator=generator"),
         (split_with_a_fixed_seed, "every seed gives the same split"),
-        (split_of_indices, "error     "),
+        (split_of_indices, "return two Subsets"),
+        (lambda *a: split_in_variants(*a, change="rows"), "squeeze(1)"),
+        (lambda *a: split_in_variants(*a, change="lists"), "squeeze(1)"),
+        (lambda *a: split_in_variants(*a, change="positions"), "positions within the class"),
+        (split_shuffled_after, "before you cut"),
+        (split_rounded, "always goes down"),
         (lambda t, p, y, s, g: split_by_class(t, p, y, s, g)[::-1], "training first"),
         (lambda t, p, y, s, g: split_by_class(t, p, y, 1 - s, g), "check"),
         (
