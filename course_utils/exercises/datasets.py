@@ -771,7 +771,7 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     elif len({tuple(by_class(other)) for other in others}) > 1:
         why = "not stratified: the samples were split as a whole, not class by class"
     elif len({tuple(other) for other in others}) == 1:
-        why = "every seed gives the same split: shuffle with torch.randperm(..., generator=generator), before you cut"
+        why = "every seed gives the same split: shuffle before you cut, by randperm(…, generator=generator)"
     elif held_out != validation(seed):
         why = "the random order does not come from the generator: pass generator=generator"
     elif len(drawn) <= n < math.comb(n, k) // 2:
