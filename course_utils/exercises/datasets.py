@@ -1,6 +1,5 @@
 """The checkers of chapter 03, Dataset and DataLoader: reference solutions; read them after yours."""
 
-import gc
 import itertools
 import math
 import random
@@ -13,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from course_utils.exercises.compare import difference
 from course_utils.exercises.grading import Result, exercise
+from course_utils.loading import channel_statistics, length_buckets
 
 
 def _seeded(seed: int = 0) -> torch.Generator:
@@ -104,16 +105,31 @@ class _Windows:
 def _all_samples(answer, series, size):
     """Windows(series, size)[index]"""
     dataset = answer(series, size)
-    seen = {"len(dataset)": len(dataset)}
-    for i in range(len(series) - size):
-        sample = dataset[i]
-        seen[f"dataset[{i}]"] = tuple(sample) if isinstance(sample, list) else sample
+
+    def samples() -> dict:
+        seen = {"len(dataset)": len(dataset)}
+        for i in range(len(series) - size):
+            sample = dataset[i]
+            seen[f"dataset[{i}]"] = tuple(sample) if isinstance(sample, list) else sample
+        return seen
+
+    seen = samples()
     looped = sum(1 for _ in itertools.islice(dataset, len(series)))  # `for` asks until an IndexError
-    why = (
-        "a `for` loop does not stop after the last sample: a slice that ends too early raises no error; "
-        "raise IndexError from index len(self) on"
-    )
-    return Result(seen, why if looped > len(series) - size else None)
+    try:
+        dataset[len(dataset)]
+        ends = False
+    except IndexError:
+        ends = True
+    if looped > len(series) - size or not ends:
+        return Result(
+            seen,
+            "a `for` loop does not stop after the last sample: a slice that ends too early, or a remainder, "
+            "raises no error; raise IndexError from index len(self) on",
+        )
+    answer(-series.repeat(2), size + 1)
+    if difference(samples(), seen):
+        return Result(seen, "a second object changes the first: keep what it needs in self, not in the class")
+    return Result(seen)
 
 
 @exercise(
@@ -196,6 +212,8 @@ def _scaled(answer, labels, shares):
         return None
     if not isinstance(weights, torch.Tensor):
         return Result(..., f"the weights are of type {type(weights).__name__}: make a tensor (N,) of them")
+    if (weights < 0).any():
+        return Result(..., "weights must not be negative")
     if not weights.is_floating_point():
         return Result(..., f"the weights are {weights.dtype}: expected float, so that none is cut off")
     return {"scaled to sum 1": weights.double() / weights.double().sum()}
@@ -278,8 +296,13 @@ def _with_zeros() -> list[dict]:
         (_recordings(6, sensors=2),),
         (_with_zeros(),),
         (_recordings(3, 3, sensors=1),),
+        ([{**sample, "X": sample["X"].double()} for sample in _recordings(2, 4, 3, sensors=5)],),
     ],
     mistakes={
+        "the dtype of X is lost: make the zeros with dtype=samples[0]['X'].dtype": lambda s: {
+            **_padded(s),
+            "X": _padded(s)["X"].float(),
+        },
         "the mask is inverted: True must mean that a step is real": lambda s: _padded(
             s, mask=lambda x, real: ~real
         ),
@@ -367,12 +390,6 @@ def pad_images(images):
     return _canvas(images)
 
 
-def _buckets(lengths, batch_size, generator, key=None):
-    order = sorted(range(len(lengths)), key=key or lengths.__getitem__)
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-
-
 def _about_batches(answer, lengths, batch_size, generator):
     """bucket_batches(lengths, batch_size, generator)"""
     seed, n = generator.initial_seed(), len(lengths)
@@ -428,24 +445,24 @@ def _about_batches(answer, lengths, batch_size, generator):
     call=_about_batches,
     mistakes={
         "the samples are not sorted by their lengths, so long and short ones share a batch": lambda n, b, g: (
-            _buckets(n, b, g, key=lambda i: i)
+            length_buckets(range(len(n)), b, g)
         ),
         "the longest come first, so the short batch holds the shortest samples: sort upwards": (
-            lambda n, b, g: _buckets(n, b, g, key=lambda i: -n[i])
+            lambda n, b, g: length_buckets([-length for length in n], b, g)
         ),
         "the samples were shuffled first and never sorted: similar lengths must share a batch": (
             lambda n, b, g: [batch.tolist() for batch in torch.randperm(len(n), generator=g).split(b)]
         ),
-        "a list takes one index, not a tensor of them: [batches[i] for i in …]": lambda n, b, g: _buckets(
-            n, b, g
-        )[torch.randperm(math.ceil(len(n) / b))],
-        "a list takes one index, not a list of them: [batches[i] for i in …]": lambda n, b, g: _buckets(
+        "a list takes one index, not a tensor of them: [batches[i] for i in …]": lambda n, b, g: (
+            length_buckets(n, b, g)[torch.randperm(math.ceil(len(n) / b))]
+        ),
+        "a list takes one index, not a list of them: [batches[i] for i in …]": lambda n, b, g: length_buckets(
             n, b, g
         )[[0]],
     },
 )
 def bucket_batches(lengths, batch_size, generator):
-    return _buckets(lengths, batch_size, generator)
+    return length_buckets(lengths, batch_size, generator)
 
 
 def _encode(names, classes, start=0):
@@ -504,24 +521,15 @@ class _Watched(DataLoader):
         ends = list(itertools.accumulate(map(len, batches)))
         spans = [list(range(end - len(batch), end)) for end, batch in zip(ends, batches, strict=True)]
         super().__init__(pictures, batch_sampler=spans)
-        self.passes, self.most, self.kept = 0, 0, 0.0
+        self.passes, self.most = 0, 0
 
     def __iter__(self) -> Iterator:
         self.passes += 1
         given: list[weakref.ref] = []
-        long = len(self) > 8  # so many batches that keeping them shows, also if they were cast
-        if long:
-            gc.freeze()  # gc.get_objects() then lists only what is made from now on
-        try:
-            for batch in super().__iter__():
-                given.append(weakref.ref(batch[0]))
-                self.most = max(self.most, sum(images() is not None for images in given))
-                yield batch
-                if long and len(given) == len(self) - 1:
-                    self.kept = _numbers_in_memory() / batch[0].numel()
-        finally:
-            if long:
-                gc.unfreeze()
+        for batch in super().__iter__():
+            given.append(weakref.ref(batch[0]))
+            self.most = max(self.most, sum(images() is not None for images in given))
+            yield batch
 
     def __repr__(self) -> str:
         images = [self.dataset[span[0]][0] for span in self.batch_sampler]
@@ -532,21 +540,20 @@ class _Watched(DataLoader):
         return f"loader with batches {', '.join(map(str, shapes))}, {str(images[0].dtype)[6:]}"
 
 
-def _numbers_in_memory() -> int:
-    """How many numbers the tensors hold that the garbage collector lists, each storage counted once."""
-    tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
-    tensors = [t for t in tensors if t.layout == torch.strided and t.device.type == "cpu"]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() // t.itemsize for t in tensors}
-    return sum(storages.values())
+def _greys(*levels: float) -> list[torch.Tensor]:
+    """Batches without spread; so few pixels that the order in which they are added changes no digit.
+
+    A cast to float64 copies nothing here, and each batch can be flattened as a view: who keeps its
+    pixels keeps the batch, and `_Watched` notices.
+    """
+    return [torch.tensor(levels, dtype=torch.float64)[:, None, None].expand(1, -1, 1, 2)] * 5
 
 
 def _read_well(got, loader) -> str | None:
     if loader.passes > 1:
         return f"right, but the loader was read {loader.passes} times: keep sums, and read it once"
     if loader.most > 2:
-        return f"right, but {loader.most} batches were kept at a time: keep sums only"
-    if loader.kept > 7:
-        return "right, but the pixels of all batches were kept: they may not fit in memory; keep sums only"
+        return f"right, but {loader.most} batches were kept, and they may not fit in memory: keep sums only"
     return None
 
 
@@ -594,7 +601,8 @@ def _within(loader) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, variance.sqrt()
 
 
-def _sums(loader, dtype=torch.float64, count=_count, wrap=False) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums(loader, dtype=torch.float64, count=_count, wrap=False, least=0.0) -> tuple[torch.Tensor, ...]:
+    """`channel_statistics`, with what can go wrong in it; `least` is where the variance is clamped."""
     pixels, total, squares = 0, 0.0, 0.0
     for images, _ in loader:
         cast = images.to(dtype)
@@ -603,7 +611,7 @@ def _sums(loader, dtype=torch.float64, count=_count, wrap=False) -> tuple[torch.
         to_square = images if wrap and images.dtype == torch.uint8 else cast
         squares = squares + to_square.square().to(dtype).sum(dim=(0, 2, 3))
     mean = total / pixels
-    return mean, (squares / pixels - mean.square()).sqrt()
+    return tuple(x.double() for x in (mean, (squares / pixels - mean.square()).clamp(min=least).sqrt()))
 
 
 @exercise(
@@ -613,7 +621,7 @@ def _sums(loader, dtype=torch.float64, count=_count, wrap=False) -> tuple[torch.
         (_Watched(torch.rand(2, 3, 4, 5), torch.rand(2, 3, 8, 6) * 2, torch.rand(4, 3, 3, 3)),),
         (_Watched(*(torch.randint(0, n, (4, 3, 6, 5), dtype=torch.uint8) for n in (100, 180, 256, 40))),),
         (_Watched(*(10_000 + torch.randn(6, 2, 7, 9) for _ in range(3))),),
-        (_Watched(*(torch.rand(8, 3, 10, 12) * n for n in range(1, 16))),),
+        (_Watched(*_greys(0.11, 0.23, 0.42)),),
     ],
     also=_read_well,
     mistakes={
@@ -628,7 +636,7 @@ def _sums(loader, dtype=torch.float64, count=_count, wrap=False) -> tuple[torch.
             lambda loader: (lambda mean, var: (mean, var.sqrt()))(*_means(loader, _mean, _var))
         ),
         "the batches' means were averaged, and a small batch counts as much as a large one: divide once": (
-            lambda loader: (lambda mean, squares: (mean, (squares - mean.square()).sqrt()))(
+            lambda loader: (lambda mean, squares: (mean, (squares - mean.square()).clamp(min=0).sqrt()))(
                 *_means(loader, _mean, lambda x: _mean(x.square()))
             )
         ),
@@ -638,12 +646,21 @@ def _sums(loader, dtype=torch.float64, count=_count, wrap=False) -> tuple[torch.
         "the count leaves out the number of pictures: a batch has B × H × W pixels": lambda loader: _sums(
             loader, count=lambda x: x[0, 0].numel()
         ),
+        "the count leaves out the number of pictures, so a root is NaN: a batch has B × H × W pixels": (
+            lambda loader: _sums(loader, count=lambda x: x[0, 0].numel(), least=-math.inf)
+        ),
         "the pictures were counted: a batch has B × H × W pixels": lambda loader: _sums(loader, count=len),
-        "uint8 was divided by 255; expected: the units of the pictures": lambda loader: _sums(
+        "the pictures were counted, so a root is NaN: a batch has B × H × W pixels": lambda loader: _sums(
+            loader, count=len, least=-math.inf
+        ),
+        "uint8 was divided by 255; expected: the units of the pictures": lambda loader: channel_statistics(
             (x / 255 if x.dtype == torch.uint8 else x, y) for x, y in loader
         ),
         "squares of uint8 wrap around at 256: cast the batch with .double() first": lambda loader: _sums(
             loader, wrap=True
+        ),
+        "squares of uint8 wrap around at 256, so a root is NaN: cast the batch with .double() first": (
+            lambda loader: _sums(loader, wrap=True, least=-math.inf)
         ),
         "that is the variance: its square root is the deviation": lambda loader: (
             lambda mean, std: (mean, std.square())
@@ -655,16 +672,22 @@ def _sums(loader, dtype=torch.float64, count=_count, wrap=False) -> tuple[torch.
             x.squeeze(0) for x in _both(_pixels(loader).reshape(1, -1))
         ),
         "float32 loses too many digits in the sums: cast the batch with .double() first": lambda loader: (
-            tuple(x.double() for x in _sums(loader, torch.float32))
+            _sums(loader, torch.float32)
+        ),
+        "float32 loses too many digits, so a root may be NaN: cast the batch with .double() first": (
+            lambda loader: _sums(loader, torch.float32, least=-math.inf)
+        ),
+        "rounding made the difference negative, and its root NaN: clamp(min=0) before sqrt()": (
+            lambda loader: _sums(loader, least=-math.inf)
         ),
         "deviation first, then mean; expected: (mean, std)": lambda loader: _both(_pixels(loader))[::-1],
-        "only the first batch was read: return after the loop, not in it": lambda loader: _sums(
+        "only the first batch was read: return after the loop, not in it": lambda loader: channel_statistics(
             [next(iter(loader))]
         ),
     },
 )
 def channel_stats(loader):
-    return _sums(loader)
+    return channel_statistics(loader)
 
 
 def _undo(batch, mean, std):
@@ -745,9 +768,9 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
         views.append(sorted({view for view, _ in samples}))
         indices.append(sorted(index for _, index in samples))
 
-    def validation(seed: int) -> list[int]:
+    def validation(generator: torch.Generator) -> list[int]:
         _use_other_random_numbers()
-        part = answer(train_view, plain_view, labels, share, _seeded(seed))[1]
+        part = answer(train_view, plain_view, labels, share, generator)[1]
         return sorted(part[i][1] for i in range(len(part)))
 
     def by_class(indices: list[int]) -> list[int]:
@@ -757,8 +780,10 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     sizes = labels.bincount()
     largest = int(sizes.argmax())
     n, k = int(sizes[largest]), int(int(sizes[largest]) * share)
-    others = [validation(seed + i) for i in range(n + 20)]
+    others = [validation(_seeded(seed + i)) for i in range(n + 20)]
     drawn = {tuple(i for i in other if labels[i] == largest) for other in others}
+    one = _seeded(seed)
+    again = {tuple(validation(one)) for _ in range(10)}
     both = len(set(training) & set(held_out))
     if len({*training, *held_out}) < len(training + held_out) and max(training + held_out) < n:
         why = "torch.randperm gives positions within the class, not indices: write places[torch.randperm(…)]"
@@ -772,8 +797,10 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
         why = "not stratified: the samples were split as a whole, not class by class"
     elif len({tuple(other) for other in others}) == 1:
         why = "every seed gives the same split: shuffle before you cut, by randperm(…, generator=generator)"
-    elif held_out != validation(seed):
+    elif held_out != validation(_seeded(seed)):
         why = "the random order does not come from the generator: pass generator=generator"
+    elif len(again) == 1:
+        why = "every call gives the same split: draw from the generator itself, and do not seed it again"
     elif len(drawn) <= n < math.comb(n, k) // 2:
         why = "each class is only rotated, so neighbours stay together: torch.randperm draws from all orders"
     else:

@@ -116,6 +116,24 @@ class WindowsBySlice(WindowsWithOldTarget):
         return window[:-1], window[-1]
 
 
+class WindowsByRemainder(WindowsBySlice):
+    def __getitem__(self, index):
+        return super().__getitem__(index % len(self))
+
+
+class WindowsThatCount(WindowsByRemainder):
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+
+class WindowsOnTheClass(WindowsWithOldTarget):
+    def __init__(self, series, size):
+        type(self).series, type(self).size = series, size
+
+    def __getitem__(self, index):
+        return self.series[index : index + self.size], self.series[index + self.size]
+
+
 class WindowsInARing(WindowsWithOldTarget):
     def __getitem__(self, index):
         return self.series[index : index + self.size], self.series[(index + self.size) % len(self.series)]
@@ -159,9 +177,9 @@ def pad_by_sequence(samples):
     return padded(samples, pad_sequence([s["X"] for s in samples], batch_first=True))
 
 
-def pad_by_copy(samples):
+def pad_by_copy(samples, dtype=None):
     longest = max(s["X"].shape[0] for s in samples)
-    x = torch.zeros(len(samples), longest, samples[0]["X"].shape[1])
+    x = torch.zeros(len(samples), longest, samples[0]["X"].shape[1], dtype=dtype)
     mask = torch.zeros(len(samples), longest, dtype=torch.bool)
     for i, s in enumerate(samples):
         x[i, : len(s["X"])] = s["X"]
@@ -360,7 +378,7 @@ def stats_by_integer_sums(loader):
     for images, _ in loader:
         x = images.to(torch.float64).permute(1, 0, 2, 3).flatten(1)
         n, s, q = n + x.shape[1], s + x.sum(1), q + (x * x).sum(1)
-    return s / n, torch.sqrt(q / n - (s / n) ** 2)
+    return s / n, torch.sqrt(torch.clamp(q / n - (s / n) ** 2, min=0.0))
 
 
 def stats_by_merging(loader):
@@ -389,12 +407,13 @@ def stats_of_cast_pixels(loader):
     return pixels.mean(dim=1), pixels.std(dim=1, correction=0)
 
 
-def stats_by_sums(loader, count=lambda x: x.numel() // x.shape[1], cast=torch.Tensor.double):
+def stats_by_sums(loader, count=lambda x: x.numel() // x.shape[1], cast=torch.Tensor.double, least=None):
     n, s, q = 0, 0, 0
     for images, _ in loader:
         x = cast(images)
         n, s, q = n + count(x), s + x.sum((0, 2, 3)), q + (x * x).sum((0, 2, 3))
-    return s / n, (q / n - (s / n) ** 2).sqrt()
+    variance = q / n - (s / n) ** 2
+    return s / n, (variance if least is None else variance.clamp(min=least)).sqrt()
 
 
 def stats_of_mean_variances(loader):
@@ -406,10 +425,11 @@ def stats_of_mean_variances(loader):
     return s / n, (v / n).sqrt()
 
 
-def stats_of_mean_squares(loader):
+def stats_of_mean_squares(loader, least=None):
     both = [(x.double().mean((0, 2, 3)), x.double().square().mean((0, 2, 3))) for x, _ in loader]
     mean, squares = (torch.stack(values).mean(0) for values in zip(*both, strict=True))
-    return mean, (squares - mean**2).sqrt()
+    variance = squares - mean**2
+    return mean, (variance if least is None else variance.clamp(min=least)).sqrt()
 
 
 def stats_in_two_passes(loader):
@@ -528,6 +548,22 @@ def split_with_the_global_generator(train_view, plain_view, labels, share, gener
 
 def split_with_a_fixed_seed(train_view, plain_view, labels, share, generator):
     return split_by_class(train_view, plain_view, labels, share, torch.Generator().manual_seed(0))
+
+
+def split_with_its_seed(train_view, plain_view, labels, share, generator):
+    own = torch.Generator().manual_seed(generator.initial_seed())
+    return split_by_class(train_view, plain_view, labels, share, own)
+
+
+def split_with_a_new_start(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(1)
+        generator.manual_seed(generator.initial_seed())
+        places = places[torch.randperm(len(places), generator=generator)].tolist()
+        cut = int(len(places) * share)
+        validation, training = validation + places[:cut], training + places[cut:]
+    return Subset(train_view, training), Subset(plain_view, validation)
 
 
 def split_with_bare_squeeze(train_view, plain_view, labels, share, generator):
@@ -703,6 +739,9 @@ WRONG = {
         (WindowsWithOldTarget, "take the one that follows it"),
         (WindowsWithFloats, "an int, not a tensor"),
         (WindowsBySlice, "a `for` loop does not stop after the last sample"),
+        (WindowsByRemainder, "raise IndexError from index len(self) on"),
+        (WindowsThatCount, "raise IndexError from index len(self) on"),
+        (WindowsOnTheClass, "not in the class"),
         (WindowsInARing, "raise IndexError from index len(self) on"),
         (WindowsWithoutSelf, "NameError: name 'size' is not defined"),
         (lambda series, size: series.unfold(0, size, 1), "check 1 of 4"),
@@ -720,6 +759,7 @@ WRONG = {
     ],
     "sampling_weights": [
         (weights_as_list, "make a tensor"),
+        (lambda y, s: -(s / y.bincount(minlength=len(s)))[y], "weights must not be negative"),
         (lambda y, s: (100 * s / y.bincount(minlength=len(s)))[y].long(), "expected float"),
         (lambda y, s: s[y], "divide it among them"),
         (lambda y, s: 1 / y.bincount()[y], "multiply by the share"),
@@ -730,6 +770,7 @@ WRONG = {
         (lambda y, s: float(s[0]), "of type float"),
     ],
     "pad_samples": [
+        (pad_by_copy, "the dtype of X is lost"),
         (pad_pair, "not only two"),
         (pad_first_two, "only the first two samples are used"),
         (pad_features, "the columns were padded"),
@@ -799,9 +840,11 @@ WRONG = {
         ),
     ],
     "channel_stats": [
-        (stats_of_cast_pixels, "the pixels of all batches were kept"),
+        (stats_of_cast_pixels, "5 batches were kept"),
+        (stats_by_sums, "clamp(min=0) before sqrt()"),
         (stats_of_mean_variances, "how the batches differ from each other is missing"),
         (stats_of_mean_squares, "a small batch counts as much"),
+        (lambda loader: stats_of_mean_squares(loader, least=0), "a small batch counts as much"),
         (lambda loader: stats_by_sums(loader, count=torch.numel), "holds all channels"),
         (lambda loader: stats_by_sums(loader, count=lambda x: x.shape[2] * x.shape[3]), "number of pictures"),
         (
@@ -810,12 +853,13 @@ WRONG = {
             ),
             "divided by 255",
         ),
-        (stats_of_everything, "batches were kept at a time"),
+        (stats_of_everything, "batches were kept"),
         (stats_in_two_passes, "was read 3 times"),
         (stats_of_means, "check"),
         (stats_of_means_in_two_passes, "a small batch counts as much"),
         (stats_cast_after_the_sums, "wrap around at 256"),
-        (lambda loader: stats_by_sums(loader, count=len), "the pictures were counted"),
+        (lambda loader: stats_by_sums(loader, count=len), "the pictures were counted, so a root is NaN"),
+        (lambda loader: stats_by_sums(loader, count=len, least=0), "the pictures were counted: a batch has"),
         (stats_of_batches, "keep sums and a count"),
         (stats_in_float32, "float32 loses too many digits"),
         (stats_without_a_root, "its square root"),
@@ -843,6 +887,8 @@ WRONG = {
         (split_as_a_whole, "not class by class"),
         (split_of_one_view, "would be augmented"),
         (split_with_the_global_generator, "pass generator=generator"),
+        (split_with_its_seed, "every call gives the same split"),
+        (split_with_a_new_start, "every call gives the same split"),
         (split_with_a_fixed_seed, "every seed gives the same split"),
         (split_of_indices, "return two Subsets"),
         (lambda *a: split_in_variants(*a, change="rows"), "squeeze(1)"),
@@ -885,11 +931,15 @@ RIGHT = {
         weights_by_loop,
         lambda y, s: s.double()[y] / y.bincount()[y],
     ],
-    "pad_samples": [pad_by_sequence, pad_by_copy],
+    "pad_samples": [pad_by_sequence, lambda s: pad_by_copy(s, s[0]["X"].dtype)],
     "pad_images": [images_by_pad, images_by_numpy_loop],
     "bucket_batches": [buckets_by_argsort, buckets_by_pop],
     "encode_labels": [encode_by_unique, encode_by_counting],
-    "channel_stats": [stats_by_integer_sums, stats_by_merging],
+    "channel_stats": [
+        stats_by_integer_sums,
+        stats_by_merging,
+        lambda loader: stats_by_sums(loader, least=0),
+    ],
     "to_pictures": [undo_by_loop, undo_by_view],
     "stratified_split": [split_by_class, split_by_walking],
     "share": [share_with_yield_from, share_by_islice],
