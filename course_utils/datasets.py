@@ -5,7 +5,9 @@
 
 import csv
 import hashlib
+import http.client
 import socket
+import urllib.error
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,9 @@ IRIS_CLASSES = ("setosa", "versicolor", "virginica")
 
 OFFLINE = {"MNIST": "Digits", "FashionMNIST": "Digits", "CIFAR10": "Parts"}
 NETWORK_SECONDS = 15  # the longest wait for an answer
+NETWORK_ERRORS = (  # torchvision raises RuntimeError where no mirror gives the file
+    urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, RuntimeError
+)  # fmt: skip
 
 
 def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,6 +153,7 @@ def public_dataset(
     Raises:
         ValueError: no such name.
         ConnectionError: the data could not be downloaded.
+        OSError: `root` cannot be made or written.
     """
     if name not in OFFLINE:
         raise ValueError(f"There is no public data set {name!r} here. Choose one of: {', '.join(OFFLINE)}.")
@@ -161,7 +167,7 @@ def public_dataset(
     socket.setdefaulttimeout(NETWORK_SECONDS)  # else a network that swallows packets hangs for minutes
     try:
         return getattr(datasets, name)(root, train=train, transform=transform, download=True)
-    except (OSError, RuntimeError) as error:
+    except NETWORK_ERRORS as error:
         raise ConnectionError(
             f"{name} could not be downloaded. Without a network, use what the course ships: "
             f"{OFFLINE[name]}(). Cause: {' '.join(str(error).split())}"

@@ -188,7 +188,7 @@ def show_plot(
     fig, ax = plt.subplots()
     for i, (name, (x, y)) in enumerate(dots.items()):
         color = "black" if drawn else COLORS[i % 8]
-        ax.plot(x, y, "osD^vP*X"[i % 8], color=color, markersize=4.5, alpha=0.8, label=name)
+        ax.plot(x, y, "osD^vP*X"[i % 8], color=color, markersize=4.5, alpha=0.8, zorder=3, label=name)
     for i, (name, (x, y)) in enumerate(drawn.items()):
         style = ("-", "--", "-.", ":")[i % 4]
         marker = "o" if name in counted and len(x) <= 30 else ""

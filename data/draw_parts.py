@@ -4,7 +4,8 @@
 
 Five objects, each good or with one of two defects, 40 pictures of each: 15 classes. Position, size,
 rotation, colours, light, defect and camera are drawn at random, but from the picture's own name, so
-the files come out the same, byte for byte, each time. Needs NumPy and Pillow.
+the files come out the same, byte for byte, each time, where NumPy's generator and Pillow's JPEG writer
+are those of NumPy 2.4 and Pillow 13.0.
 """
 
 import csv

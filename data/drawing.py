@@ -2,7 +2,7 @@
 
 A picture is drawn on a fine grid, three points to a pixel each way, over which x (to the right) and
 y (down) run from -1 to 1. Fields are float64 arrays (FINE, FINE), colours are arrays of three from
-0 to 1. In float64 the last digits, which differ between processors, never reach a pixel.
+0 to 1. In float64 the last digits, which differ between processors, hardly ever reach a pixel.
 """
 
 from collections.abc import Sequence

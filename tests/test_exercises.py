@@ -8,12 +8,14 @@ import ast
 import contextlib
 import importlib
 import io
+import re
 import sys
 import types
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+from nbformat import NotebookNode
 from notebook_tools import NOTEBOOKS, code_cells, exercises, notebooks, parsed, read_notebook, with_solutions
 
 from course_utils.exercises.grading import Exercise
@@ -32,6 +34,16 @@ CHECKERS = [
     for name, checker in vars(importlib.import_module(f"course_utils.exercises.{module}")).items()
     if isinstance(checker, Exercise)
 ]
+
+
+def tries(cells: list[NotebookNode]) -> list[str]:
+    """The code that the text under an exercise suggests: `Try it: ...`, then code between backticks."""
+    lines = [line for cell in cells for line in cell.source.splitlines() if line.startswith("Try it")]
+    return [code for line in lines for code in re.findall(r"`([^`]*[(][^`]*)`", line)]
+
+
+def _no_network(*args: object, **kwargs: object) -> None:
+    raise OSError("a notebook asked for the network")
 
 
 def is_import(node: ast.stmt) -> bool:
@@ -58,9 +70,11 @@ def test_stubs_are_not_started(path: Path) -> None:
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_solutions_pass(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs the whole notebook, with the solutions in place of the stubs, in this process."""
+    """Runs the whole notebook in this process, without a network: solutions, and what they say to try."""
     monkeypatch.chdir(NOTEBOOKS)
-    monkeypatch.setattr("course_utils.plotting.show", lambda fig, alt: plt.close(fig))
+    monkeypatch.setattr("socket.getaddrinfo", _no_network)
+    for module in ("plotting", "diagrams"):
+        monkeypatch.setattr(f"course_utils.{module}.show", lambda fig, alt: plt.close(fig))
     solved = with_solutions(CHAPTERS[path])
     main = types.ModuleType("__main__")  # as in a kernel: pickle looks there for what cells define
     monkeypatch.setitem(sys.modules, "__main__", main)
@@ -69,6 +83,8 @@ def test_solutions_pass(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with contextlib.redirect_stdout(printed):
         for index, cell in code_cells(solved):
             exec(compile(cell.source, f"{path.name}, cell {index}", "exec"), namespace)
+            for suggestion in tries(solved.cells[index + 1 : index + 2]):
+                exec(compile(suggestion, f"{path.name}, under cell {index}", "exec"), namespace)
     verdicts = [line for line in printed.getvalue().splitlines() if line[:1] in "○✔✘" and line]
     names = [name for e in exercises(CHAPTERS[path]) for name in e.names]
     assert [line.split(":")[0] for line in verdicts] == [f"✔ {name}" for name in names]

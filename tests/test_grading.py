@@ -899,6 +899,13 @@ def test_huge_results_are_summarised(make):
         (np.zeros((9, 9)), "a NumPy array of shape (9, 9), float64"),
         ((torch.tensor(1), [2, "a"]), "(tensor(1), [2, 'a'])"),
         ((1,), "(1,)"),
+        ({"b": torch.tensor(1), "a": {"d": 2, "c": []}}, "{'b': tensor(1), 'a': {'d': 2, 'c': []}}"),
+        ({}, "{}"),
+        (
+            dict.fromkeys(range(9, 0, -1)),
+            "{9: None, 8: None, 7: None, 6: None, 5: None, 4: None, 3: None, 2: None, ...}",
+        ),
+        ([[[[{1: 2}]]]], "[[[[{...}]]]]"),
         (None, "None"),
         (len, "<built-in function len>"),
     ],

@@ -24,7 +24,7 @@ def _reference(batches):
         [torch.rand(2, 1, 5, 7), torch.rand(3, 1, 9, 2)],
         [torch.randint(0, 256, (4, 3, 8, 6), dtype=torch.uint8) for _ in range(3)],
         [10_000 + torch.randn(6, 2, 7, 9) for _ in range(4)],
-        [torch.full((2, 3, 4, 4), 0.1)],
+        [torch.full((7, 1, 9, 11), 0.11)],  # rounding makes the variance negative
     ],
     ids=["a small last batch", "sizes", "uint8", "large mean", "no spread"],
 )
@@ -82,10 +82,22 @@ def test_device_loader(make):
         batches = list(ready)
         assert [tuple(x.shape) for x, _ in batches] == [(4, 1), (4, 1), (2, 1)]
         assert {tensor.device.type for batch in batches for tensor in batch} == {"meta"}
+        assert {type(batch) for batch in batches} == {tuple}
     prepared = kind(DataLoader(data, batch_size=4), torch.device("cpu"), lambda x, y: (x * 2, y))
     x, y = next(iter(prepared))
     assert x.flatten().tolist() == [0, 2, 4, 6]
     assert y.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("make", [DeviceLoader, _notebooks_loader], ids=["package", "notebook"])
+def test_copies_to_the_device_do_not_block(make):
+    kind = make if make is DeviceLoader else make()
+
+    class Batch:
+        def to(self, device, non_blocking=False):
+            return device, non_blocking
+
+    assert list(kind([[Batch()]], torch.device("cuda"))) == [((torch.device("cuda"), True),)]
 
 
 def test_buckets_hold_each_index_once_and_neighbours_in_length() -> None:

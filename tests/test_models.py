@@ -13,6 +13,7 @@ import torchvision
 from notebook_tools import NOTEBOOKS, code_cells, parsed, read_notebook
 from torch import nn
 
+from course_utils.exercises.modules import _hooks
 from course_utils.models import BasicBlock, ResNet18
 
 CHAPTER = NOTEBOOKS / "04_modules.ipynb"
@@ -20,13 +21,6 @@ CHAPTER = NOTEBOOKS / "04_modules.ipynb"
 
 def shapes(model: nn.Module) -> list[tuple[str, torch.Size, torch.dtype]]:
     return [(name, tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()]
-
-
-def hooks(module: nn.Module) -> int:
-    kinds = [name for name in vars(module) if name.endswith("_hooks") and not name.startswith("_state_dict")]
-    return sum(
-        len(getattr(module, kind)) for kind in kinds if kind.count("forward") or kind.count("backward")
-    )
 
 
 @contextlib.contextmanager
@@ -134,18 +128,18 @@ def test_the_chapter_leaves_no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
             exec(compile(cell.source, f"{CHAPTER.name}, cell {index}", "exec"), namespace)
     alive = [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
     assert any(module is namespace["net"] for module in alive)
-    assert [type(module).__name__ for module in alive if hooks(module)] == []
+    assert [type(module).__name__ for module in alive if _hooks(module)] == []
 
 
 def test_hooks_are_seen() -> None:
     layer = nn.Linear(2, 2)
-    assert hooks(layer) == 0
+    assert _hooks(layer) == 0
     handles = [
         layer.register_forward_hook(lambda *_: None),
         layer.register_forward_pre_hook(lambda *_: None),
         layer.register_full_backward_hook(lambda *_: None),
     ]
-    assert hooks(layer) == 3
+    assert _hooks(layer) == 3
     for handle in handles:
         handle.remove()
-    assert hooks(layer) == 0
+    assert _hooks(layer) == 0

@@ -168,6 +168,7 @@ def test_images_are_shown(images, displayed, figures):
 def test_images_share_one_scale(figures):
     show_images(torch.stack([torch.zeros(4, 4), torch.full((4, 4), 9.0)]), **WORDS)
     assert {ax.images[0].get_clim() for ax in figures[0].axes} == {(0.0, 9.0)}
+    assert {ax.images[0].get_interpolation() for ax in figures[0].axes if ax.images} == {"nearest"}
 
 
 @pytest.mark.parametrize(
@@ -570,3 +571,13 @@ def test_large_pictures_are_stored_with_fewer_colours(displayed):
 def test_small_pictures_keep_their_colours(displayed):
     show_images(torch.zeros(2, 3, 4, 4), **WORDS)
     assert Image.open(io.BytesIO(_png(displayed))).mode in {"RGB", "RGBA"}
+
+
+def test_white_paper_stays_white_beside_many_light_colours():
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    pixels[:, :200] = pixels[:, :200] // 43 + 250
+    pixels[:20] = 255
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "png")
+    compact = Image.open(io.BytesIO(plotting._compact(png.getvalue()))).convert("RGB")
+    assert (np.asarray(compact)[:20] == 255).all()

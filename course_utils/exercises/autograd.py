@@ -1,11 +1,16 @@
 """The checkers of chapter 02, Autograd. Each function is a reference solution; read them after yours."""
 
+import contextlib
+import inspect
+import itertools
 import math
 import warnings
 
 import numpy as np
 import torch
 from torch.autograd import Function, gradcheck
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 
 from course_utils.exercises.grading import Result, exercise
 
@@ -45,6 +50,9 @@ def _touch(f, x0):
         "the first value is f(x0); the slope is what backward leaves in x.grad": (
             lambda f, x0: (_touch(f, x0)[1], _touch(f, x0)[1] - _touch(f, x0)[1] * x0)
         ),
+        "x is not watched, so nothing was recorded: make it with requires_grad=True": (
+            lambda f, x0: f(torch.tensor(x0)).backward()
+        ),
     },
 )
 def tangent(f, x0):
@@ -71,10 +79,26 @@ def _pixel_gradient(score, image):
     return torch.autograd.grad(score(pixels), pixels)[0]
 
 
+def _model(rows, columns):
+    """Make a score with watched weights, as a model has them."""
+    weights = torch.randn(rows, columns, requires_grad=True)
+
+    def model(image):
+        return (weights * image).sum().tanh()
+
+    model.__qualname__, model.weights = "model", weights
+    return model
+
+
 def _leaves_no_gradient(_, score, image) -> str | None:
     if image.grad is not None:
         return (
             "the values are right, but image.grad is filled now: watch a copy, and leave the image as it was"
+        )
+    if getattr(getattr(score, "weights", None), "grad", None) is not None:
+        return (
+            "the values are right, but backward also fills the .grad of the weights inside score: "
+            "torch.autograd.grad(score(pixels), pixels) fills none"
         )
     return None
 
@@ -86,9 +110,13 @@ def _leaves_no_gradient(_, score, image) -> str | None:
         (entropy, torch.rand(8, 6)),
         (ink_squared, torch.rand(3, 4, dtype=torch.float64)),
         (left_minus_right, (torch.rand(2, 3) / 2).requires_grad_()),
+        (_model(2, 3), torch.rand(2, 3)),
     ],
     also=_leaves_no_gradient,
     mistakes={
+        "the copy is not watched, so nothing was recorded: call requires_grad_() on it": (
+            lambda f, x: f(x.clone()).backward()
+        ),
         "a clone of a watched image is not a leaf, so its .grad is None: detach it, too": (
             lambda f, x: None if x.requires_grad else _pixel_gradient(f, x)
         ),
@@ -125,24 +153,17 @@ def _parameter(values, gradient, dtype=torch.float32):
     return parameter
 
 
-def _stepped(parameters, lr, sign=-1, clear=True):
-    with torch.no_grad():
+def _stepped(parameters, lr, sign=-1, ask=True, recording=False, product=lambda lr, gradient: lr * gradient):
+    with torch.set_grad_enabled(recording):
         for parameter in parameters:
-            if parameter.grad is not None:
-                parameter += sign * lr * parameter.grad
-                parameter.grad = None if clear else parameter.grad
+            if parameter.grad is not None or not ask:
+                parameter += sign * product(lr, parameter.grad)
+                parameter.grad = None
 
 
 def _given_a_new_name(parameters, lr):
     for parameter in parameters:
         parameter = parameter - lr * parameter.grad
-
-
-def _stepped_without_asking(parameters, lr):
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter -= lr * parameter.grad
-            parameter.grad = None
 
 
 def _is_clear(_, parameters, lr) -> str | None:
@@ -154,7 +175,17 @@ def _is_clear(_, parameters, lr) -> str | None:
     return None
 
 
+def _stepping(answer, parameters, lr):
+    """sgd_step(parameters, lr)"""
+    result = answer(parameters, lr)
+    if not torch.is_grad_enabled():
+        torch.set_grad_enabled(True)
+        return Result(..., "recording stays off after it: use `with torch.no_grad():`, for its block alone")
+    return result
+
+
 @exercise(
+    call=_stepping,
     cases=lambda: [
         ((_parameter([1.0, 2.0], [0.5, -1.0]),), 0.1),
         (
@@ -177,7 +208,15 @@ def _is_clear(_, parameters, lr) -> str | None:
         "nothing has moved: `p = p - ...` gives the name p to a new tensor; use `p -= ...`": (
             _given_a_new_name
         ),
-        "one parameter has no gradient, its .grad is None: leave it as it is": _stepped_without_asking,
+        "one parameter has no gradient, its .grad is None: leave it as it is": (
+            lambda p, lr: _stepped(p, lr, ask=False)
+        ),
+        "the .grad of one parameter is None, which cannot be multiplied: leave that parameter as it is": (
+            lambda p, lr: _stepped(p, lr, ask=False, product=lambda lr, gradient: gradient * lr)
+        ),
+        "a watched leaf may change only where nothing is recorded: under torch.no_grad()": (
+            lambda p, lr: _stepped(p, lr, recording=True)
+        ),
         "divided by lr; the step is lr times the gradient": lambda p, lr: _stepped(p, 1 / lr),
     },
 )
@@ -262,6 +301,7 @@ def _is_off_the_graph(got, *_) -> str | None:
         (long_valley, torch.tensor([2.0, -1.0]), 0.05, 10),
         (banana, torch.tensor([-0.5, 0.5], dtype=torch.float64), 0.02, 100),
         (long_valley, torch.tensor([2.0, -1.0]), 0.05, 0),
+        (long_valley, torch.tensor([-1.0, 0.5], requires_grad=True), 0.05, 2),
     ],
     also=_is_off_the_graph,
     mistakes={
@@ -269,6 +309,12 @@ def _is_off_the_graph(got, *_) -> str | None:
         "under no_grad": _renamed,
         "after `x = x - ...`, x is a new tensor, and its .grad is None: update in place, with `x -= ...` "
         "under no_grad": lambda *a: _renamed(*a, then=lambda x: x.grad.zero_()),
+        "a clone of a watched start is not a leaf, so its .grad is None: detach it, too": (
+            lambda f, x, lr, n: lr * x.grad if x.requires_grad else _walk(f, x, lr, n)
+        ),
+        "a watched leaf may change only where nothing is recorded: under torch.no_grad()": (
+            lambda f, x, lr, n: x.detach().clone().requires_grad_().sub_(lr) if n else x.detach()
+        ),
         "`x = ...` under no_grad makes a new, unwatched tensor: use `x -= ...`": (
             lambda *a: _renamed(*a, recording=False)
         ),
@@ -295,22 +341,42 @@ def descend(f, start, lr, steps):
 
 
 def _limited(most, power=2):
-    """Make a mean loss that refuses more rows than fit, as a device without enough memory would."""
+    """Make a mean loss that refuses more rows than fit, as a device without enough memory would.
 
-    def loss_of(w, x, y):
-        if len(x) > most:
-            raise MemoryError(f"{len(x)} rows at once, but only {most} fit")
+    Rows stay in memory as long as a graph needs them: `backward` frees them.
+    """
+    held = []
+
+    def chunk_loss(w, x, y):
+        held[:] = [(rows, n) for rows, n in held if not rows.expired()]
+        total = len(x) + sum(n for _, n in held)
+        if total > most:
+            raise MemoryError(f"{total} rows at once, but only {most} fit")
+        x = x.clone()
+        with contextlib.suppress(NotImplementedError):  # torch.func's tensors; it frees its graphs itself
+            held.append((StorageWeakRef(x.untyped_storage()), len(x)))
         return (x @ w - y).abs().pow(power).mean()
 
-    loss_of.__qualname__ = "loss_of"
-    return loss_of
+    chunk_loss.__qualname__ = "chunk_loss"
+    return chunk_loss
 
 
-def _chunk_gradients(loss_of, w, x, y, size):
-    leaf = w.detach().clone().requires_grad_()
+def _chunk_losses(chunk_loss, leaf, x, y, size):
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
-        yield torch.autograd.grad(loss_of(leaf, x[rows], y[rows]), leaf)[0], len(x[rows])
+        yield chunk_loss(leaf, x[rows], y[rows]), len(x[rows])
+
+
+def _chunk_gradients(chunk_loss, w, x, y, size):
+    leaf = w.detach().clone().requires_grad_()
+    for loss, n in _chunk_losses(chunk_loss, leaf, x, y, size):
+        yield torch.autograd.grad(loss, leaf)[0], n
+
+
+def _one_backward(chunk_loss, w, x, y, size):
+    leaf = w.detach().clone().requires_grad_()
+    losses = list(_chunk_losses(chunk_loss, leaf, x, y, size))
+    return torch.autograd.grad(sum(loss * n / len(x) for loss, n in losses), leaf)[0]
 
 
 def _weighted(*arguments, drop_last=False):
@@ -320,8 +386,8 @@ def _weighted(*arguments, drop_last=False):
     return sum(g * n for g, n in chunks) / sum(n for _, n in chunks)
 
 
-def _full_chunks(loss_of, w, x, y, size):
-    gradients = [g * n / len(x) for g, n in _chunk_gradients(loss_of, w, x, y, size) if n == size]
+def _full_chunks(chunk_loss, w, x, y, size):
+    gradients = [g * n / len(x) for g, n in _chunk_gradients(chunk_loss, w, x, y, size) if n == size]
     return sum(gradients) if gradients else None
 
 
@@ -346,6 +412,11 @@ def _full_chunks(loss_of, w, x, y, size):
         "each chunk has the weight size / (all rows), but the last one has fewer rows than size": (
             lambda *a: sum(g for g, _ in _chunk_gradients(*a)) * a[-1] / len(a[2])
         ),
+        "each chunk has the weight 1 / (all rows); expected: (rows in the chunk) / (all rows)": (
+            lambda *a: sum(g for g, _ in _chunk_gradients(*a)) / len(a[2])
+        ),
+        "the graphs of earlier chunks are still in memory: call backward for each chunk before the next one, "
+        "which frees its graph": _one_backward,
         "that is the gradient of the last chunk alone: let the gradients add up": (
             lambda *a: list(_chunk_gradients(*a))[-1][0]
         ),
@@ -357,16 +428,34 @@ def _full_chunks(loss_of, w, x, y, size):
         ),
     },
 )
-def gradient_in_chunks(loss_of, w, x, y, size):
-    return _weighted(loss_of, w, x, y, size)
+def gradient_in_chunks(chunk_loss, w, x, y, size):
+    return _weighted(chunk_loss, w, x, y, size)
 
 
-def _tanh_gradients(x, y, w1, b1, w2, factor=2, rows=True, slope=lambda z, h: 1 - h**2, bias=np.sum):
+class _NumpyOnly(TorchFunctionMode):
+    def __torch_function__(self, *_):
+        raise RuntimeError("this exercise is done by hand: derive the gradients, and use NumPy alone")
+
+
+def _by_hand(answer, x, y, w1, b1, w2):
+    """tanh_gradients(x, y, w1, b1, w2)"""
+    with _NumpyOnly():
+        return answer(x, y, w1, b1, w2)
+
+
+def _tanh_gradients(
+    x, y, w1, b1, w2, factor=2, rows=True, slope=lambda z, h: 1 - h**2, bias=lambda d_z, d_h: d_z.sum(0)
+):
     z = x @ w1 + b1
     h = np.tanh(z)
     d_scores = factor * (h @ w2 - y) / (len(x) if rows else 1)
-    d_z = d_scores @ w2.T * slope(z, h)
-    return x.T @ d_z, bias(d_z, axis=0), h.T @ d_scores
+    d_h = d_scores @ w2.T
+    d_z = d_h * slope(z, h)
+    return x.T @ d_z, bias(d_z, d_h), h.T @ d_scores
+
+
+def _in_order(names):
+    return lambda *a: tuple(dict(zip(("w1", "b1", "w2"), _tanh_gradients(*a), strict=True))[n] for n in names)
 
 
 def _network(*sizes):
@@ -377,6 +466,7 @@ def _network(*sizes):
 
 
 @exercise(
+    call=_by_hand,
     cases=lambda: [
         (
             np.array([[1.0], [2.0]]),
@@ -414,22 +504,65 @@ def _network(*sizes):
             lambda *a: _tanh_gradients(*a, factor=2 / a[1].shape[1])
         ),
         "b1 is used by every row, so its gradient is the sum over the rows, not their mean": (
-            lambda *a: _tanh_gradients(*a, bias=np.mean)
+            lambda *a: _tanh_gradients(*a, bias=lambda d_z, d_h: d_z.mean(0))
         ),
         "the gradient of b1 still has a row for each row of x: sum over the rows": (
-            lambda *a: _tanh_gradients(*a, bias=lambda d, axis: d)
+            lambda *a: _tanh_gradients(*a, bias=lambda d_z, d_h: d_z)
         ),
-        "the right gradients in another order; expected: those of w1, b1, w2": (
-            lambda *a: tuple(_tanh_gradients(*a)[i] for i in (0, 2, 1))
+        "the gradient of b1 was taken after tanh, from d_h; b1 is added before it, so sum up d_z": (
+            lambda *a: _tanh_gradients(*a, bias=lambda d_z, d_h: d_h.sum(0))
         ),
+        **{
+            f"the right gradients in the order {', '.join(names)}; expected: w1, b1, w2": _in_order(names)
+            for names in itertools.permutations(("w1", "b1", "w2"))
+            if names != ("w1", "b1", "w2")
+        },
     },
 )
 def tanh_gradients(x, y, w1, b1, w2):
     return _tanh_gradients(x, y, w1, b1, w2)
 
 
+def _disagreement(function) -> str | None:
+    """Whether `forward` takes ctx where `setup_context` does, too, or where nothing does."""
+    if not (isinstance(function, type) and issubclass(function, Function)):
+        return None
+    taken = inspect.signature(function.forward).parameters.values()
+    taken = [p for p in taken if p.kind is not p.VAR_POSITIONAL and p.default is p.empty]
+    separate = function.setup_context is not Function.setup_context
+    if separate and len(taken) == 2:
+        return "with a setup_context, forward takes no ctx: write forward(x), and save in setup_context"
+    if not separate and len(taken) == 1:
+        return "forward takes no ctx, so it needs a setup_context(ctx, inputs, output) beside it, which saves"
+    return None
+
+
+def _forgotten(function) -> str | None:
+    """Whether what is kept for backward is lost by a second call, or changed in place unnoticed."""
+    first = torch.tensor([-1.0, 2.0], requires_grad=True)
+    output = function.apply(first)
+    function.apply(torch.tensor([3.0, -4.0], requires_grad=True))
+    output.sum().backward()
+    if first.grad is None or first.grad.tolist() != [0, 1]:
+        return "a second call spoils the backward of the first: keep what it needs in ctx, not in the class"
+    for place in ("input", "output"):
+        leaf = torch.tensor([-1.0, 2.0], requires_grad=True)
+        kept = {"input": leaf + 0}
+        kept["output"] = function.apply(kept["input"])
+        with torch.no_grad():
+            kept[place].neg_()
+        with contextlib.suppress(RuntimeError):  # autograd has noticed the change
+            kept["output"].sum().backward()
+            if leaf.grad.tolist() != [0, 1]:
+                why = f"where its {place} is changed in place before backward, the gradient is wrong"
+                return f"{why}, in silence: keep tensors by ctx.save_for_backward, not as ctx.x = x"
+    return None
+
+
 def _use_function(function, x, upstream):
     """ReLU.apply(x) with x watched, and then (output * upstream).sum().backward()"""
+    if wrong := _disagreement(function):
+        return Result(..., wrong)
     before = x.clone()
     leaf = x.detach().requires_grad_()  # has x's memory, so that a change of x is seen
     output = function.apply(leaf)
@@ -447,7 +580,7 @@ def _use_function(function, x, upstream):
         "gradcheck": gradcheck(function.apply, (away,), raise_exception=False),
     }
     wrong = "backward changes grad_output in place; others may still need it: make a new tensor"
-    return Result(found, None if kept else wrong)
+    return Result(found, _forgotten(function) if kept else wrong)
 
 
 def _relu_like(backward, forward=lambda x: x.clamp(min=0)):
@@ -455,36 +588,33 @@ def _relu_like(backward, forward=lambda x: x.clamp(min=0)):
 
     class Mistaken(Function):
         @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return forward(x)
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
 
+    Mistaken.forward = staticmethod(forward)
     Mistaken.backward = staticmethod(lambda ctx, grad_output: backward(ctx.saved_tensors[0], grad_output))
     return Mistaken
-
-
-class _Identity(Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        return grad_output
-
-
-def _not_saved(backward):
-    """Make a Function that saves nothing for its backward."""
-    return type(
-        "NotSaved",
-        (Function,),
-        {"forward": staticmethod(lambda ctx, x: x.clamp(min=0)), "backward": staticmethod(backward)},
-    )
 
 
 def _unpack(ctx, grad_output):
     (x,) = ctx.saved_tensors
     return grad_output * (x > 0)
+
+
+def _saving(save, backward=_unpack):
+    """Make a Function from what setup_context does with ctx and inputs."""
+
+    class Mistaken(Function):
+        @staticmethod
+        def forward(x):
+            return x.clamp(min=0)
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            save(ctx, inputs)
+
+    Mistaken.backward = staticmethod(backward)
+    return Mistaken
 
 
 @exercise(
@@ -516,18 +646,33 @@ def _unpack(ctx, grad_output):
             _relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp(min=0).float())
         ),
         "backward returns nothing: is there a `return`?": _relu_like(lambda x, g: None),
-        "nothing was saved: forward needs ctx.save_for_backward(x)": _not_saved(_unpack),
-        "nothing was saved, so there is no saved_tensors[0]: forward needs ctx.save_for_backward(x)": (
-            _not_saved(lambda ctx, g: g * (ctx.saved_tensors[0] > 0))
+        "saved_tensors is a tuple, even of one tensor: `(x,) = ctx.saved_tensors`": (
+            _relu_like(lambda x, g: g * ((x,) > 0))
         ),
-        "forward returns x as it is: negative numbers become 0": _Identity,
+        "nothing was saved for backward: call ctx.save_for_backward(x) in setup_context": (
+            _saving(lambda ctx, inputs: None)
+        ),
+        "nothing was saved, so saved_tensors is empty: call ctx.save_for_backward(x) in setup_context": (
+            _saving(lambda ctx, inputs: None, lambda ctx, g: g * (ctx.saved_tensors[0] > 0))
+        ),
+        "inputs is a tuple, even of one tensor: `(x,) = inputs`": (
+            _saving(lambda ctx, inputs: ctx.save_for_backward(inputs))
+        ),
+        "forward returns x itself, perhaps changed in place: make a new tensor, as clamp(min=0) does": (
+            _relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp_(min=0))
+        ),
+        "forward returns x as it is: negative numbers become 0": _relu_like(lambda x, g: g, torch.clone),
     },
 )
 class ReLU(Function):
     @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
+    def forward(x):
         return x.clamp(min=0)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        (x,) = inputs
+        ctx.save_for_backward(x)
 
     @staticmethod
     def backward(ctx, grad_output):
@@ -607,6 +752,9 @@ def _reaches_both(got, x, mean, log_std) -> str | None:
         "that is the likelihood's density; the loss is minus its logarithm": (
             lambda x, m, s: (-_nll(x, m, s)).exp().mean()
         ),
+        "the logarithm of the mean density; expected: the mean of the logarithms": (
+            lambda x, m, s: -(-_nll(x, m, s)).exp().mean().log()
+        ),
     },
 )
 def gaussian_nll(x, mean, log_std):
@@ -628,40 +776,6 @@ def _rate(counts, expected_mean=lambda rate: rate / -math.expm1(-rate)):
     return middle
 
 
-@exercise(
-    cases=lambda: [
-        (torch.tensor([1, 2, 1, 1]),),
-        (_counts(60, 25, 9, 2),),
-        (_counts(203, 383, 525, 532, 408, 273, 139, 45, 27, 10, 4, 0, 1, 1),),
-        (_counts(30, 55, 40, 20, 5),),
-    ],
-    mistakes={
-        "that is the mean of the recorded counts; the intervals with 0 are missing from it. Does the loss "
-        "have the term log(1 - exp(-rate))?": (lambda k: k.double().mean().item()),
-        "log(1 - exp(-rate)) has the wrong sign: in the loss it is added": (
-            lambda k: _rate(k, lambda rate: rate - rate / math.expm1(rate))
-        ),
-        "the steps ran away: has the loss the wrong sign, so that it goes uphill?": lambda k: _uphill(k),
-        "not a number: the steps ran away. Is lr too large, or the sign of the loss wrong?": lambda k: (
-            math.nan
-        ),
-        "that is the logarithm of the rate: return the rate itself": lambda k: math.log(_rate(k)),
-        "that is e to the rate": lambda k: math.exp(_rate(k)),
-        "close, but not there yet: take more steps": lambda k: _few_steps(k),
-    },
-)
-def fit_rate(counts):
-    return _rate(counts)
-
-
-def _few_steps(counts):
-    log_rate, mean = 0.0, counts.double().mean().item()
-    for _ in range(100):
-        rate = math.exp(log_rate)
-        log_rate -= 0.1 * (rate / -math.expm1(-rate) - mean)
-    return math.exp(log_rate)
-
-
 def _uphill(counts):
     log_rate, mean = torch.tensor(0.0, dtype=torch.float64, requires_grad=True), counts.double().mean()
     for _ in range(1000):
@@ -669,6 +783,43 @@ def _uphill(counts):
         loss = rate - mean * log_rate + torch.log(1 - torch.exp(-rate))
         log_rate.data += 0.1 * torch.autograd.grad(loss, log_rate)[0]
     return log_rate.exp().item()
+
+
+def _fitting(answer, counts):
+    """fit_rate(counts)"""
+    got, best, wrong = answer(counts), _rate(counts), None
+    if not isinstance(got, float) or math.isclose(got, best, rel_tol=1e-4):
+        return got
+    if math.isnan(got):
+        wrong = "the steps ran away. Is lr too large, the loss a sum instead of a mean, or its sign wrong?"
+    elif best < got < 1:
+        wrong = "between the start, rate 1, and the goal: is the loss still falling at the end? More steps"
+    elif len(counts) > 4:
+        wrong = "the counts before came out right. Are the steps too large? Is the loss the mean, or the sum?"
+    return Result(..., f"the value is {got:.5g}, not {best:.5g}: {wrong}") if wrong else got
+
+
+@exercise(
+    call=_fitting,
+    cases=lambda: [
+        (torch.tensor([1, 2, 1, 1]),),
+        (_counts(60, 25, 9, 2),),
+        (_counts(203, 383, 525, 532, 408, 273, 139, 45, 27, 10, 4, 0, 1, 1),),
+        (_counts(30, 55, 40, 20, 5),),
+    ],
+    mistakes={
+        "that is the mean of the recorded counts, and the intervals with 0 are missing from it. Is every "
+        "factor of the probability in the loss?": lambda k: k.double().mean().item(),
+        "log(1 - exp(-rate)) has the wrong sign: in the loss it is added": (
+            lambda k: _rate(k, lambda rate: rate - rate / math.expm1(rate))
+        ),
+        "the steps ran away: has the loss the wrong sign, so that it goes uphill?": _uphill,
+        "that is the logarithm of the rate: return the rate itself": lambda k: math.log(_rate(k)),
+        "that is e to the rate": lambda k: math.exp(_rate(k)),
+    },
+)
+def fit_rate(counts):
+    return _rate(counts)
 
 
 def squared_error(w, x, y):
@@ -689,13 +840,13 @@ def _norms(g, order=2, dim=1):
     return torch.linalg.vector_norm(g, order, dim=dim, keepdim=True)
 
 
-def _clipped(g, most, norms):
-    return (g * (most / norms).clamp(max=1)).mean(0)
+def _clip(g, most, norms=None):
+    return g * (most / (_norms(g) if norms is None else norms)).clamp(max=1)
 
 
-def _clip_mean(loss, w, x, y, most):
-    mean = _each(loss, w, x, y).mean(0)
-    return mean * min(1, most / torch.linalg.vector_norm(mean).item())
+def _rowwise(change):
+    """Make an answer from what it makes of the table of gradients, (N, D), and `most`."""
+    return lambda loss, w, x, y, most: change(_each(loss, w, x, y), most)
 
 
 @exercise(
@@ -718,50 +869,43 @@ def _clip_mean(loss, w, x, y, most):
         (squared_error, torch.tensor([2.0]), torch.tensor([[1.0], [3.0]]), torch.tensor([2.0, 5.0]), 1.0),
     ],
     mistakes={
-        "nothing was clipped: this is the mean of the whole gradients": (
-            lambda loss, w, x, y, m: _each(loss, w, x, y).mean(0)
+        "nothing was clipped: this is the mean of the whole gradients": _rowwise(lambda g, m: g.mean(0)),
+        "the mean gradient was clipped; expected: each gradient on its own, and then the mean": (
+            _rowwise(lambda g, m: _clip(g.mean(0, keepdim=True), m)[0])
         ),
-        "the mean gradient was clipped; expected: each gradient on its own, and then the mean": _clip_mean,
         "every gradient was brought to the norm `most`; those that are shorter stay as they are": (
-            lambda loss, w, x, y, m: (_each(loss, w, x, y) * m / _norms(_each(loss, w, x, y))).mean(0)
+            _rowwise(lambda g, m: (g * m / _norms(g)).mean(0))
+        ),
+        "short gradients were made longer, up to the norm `most`: the factor is never more than 1": (
+            _rowwise(lambda g, m: (g * m / (_norms(g) + 1e-12)).mean(0))
         ),
         "each number was clamped by itself, which turns the gradient; scale the whole vector by its norm": (
-            lambda loss, w, x, y, m: _each(loss, w, x, y).clamp(-m, m).mean(0)
+            _rowwise(lambda g, m: g.clamp(-m, m).mean(0))
         ),
-        "the sum over the rows; expected: the mean": (
-            lambda loss, w, x, y, m: (
-                _each(loss, w, x, y) * (m / _norms(_each(loss, w, x, y))).clamp(max=1)
-            ).sum(0)
-        ),
-        "right for each row; now take the mean over the rows": (
-            lambda loss, w, x, y, m: _each(loss, w, x, y) * (m / _norms(_each(loss, w, x, y))).clamp(max=1)
-        ),
+        "the sum over the rows; expected: the mean": _rowwise(lambda g, m: _clip(g, m).sum(0)),
+        "right for each row; now take the mean over the rows": _rowwise(_clip),
         "one factor for all rows, from the norm of the whole table; expected: a norm for each row": (
-            lambda loss, w, x, y, m: (
-                _each(loss, w, x, y) * (m / torch.linalg.vector_norm(_each(loss, w, x, y))).clamp(max=1)
-            ).mean(0)
+            _rowwise(lambda g, m: _clip(g, m, torch.linalg.vector_norm(g)).mean(0))
         ),
         "the factor is turned round: it is most / norm, not norm / most": (
-            lambda loss, w, x, y, m: _clipped(_each(loss, w, x, y), 1, m / _norms(_each(loss, w, x, y)))
+            _rowwise(lambda g, m: (g * (_norms(g) / m).clamp(max=1)).mean(0))
+        ),
+        "the norms have the shape (N,), which does not fit to (N, D) row by row: use keepdim=True": (
+            _rowwise(lambda g, m: _clip(g, m, _norms(g)[:, 0]).mean(0))
         ),
         "these are the norms of the columns, dim=0; expected: a norm for each row, dim=1": (
-            lambda loss, w, x, y, m: _clipped(_each(loss, w, x, y), m, _norms(_each(loss, w, x, y), dim=0))
+            _rowwise(lambda g, m: _clip(g, m, _norms(g, dim=0)).mean(0))
         ),
         "the norm is the sum of the absolute values; expected: the root of the sum of the squares": (
-            lambda loss, w, x, y, m: _clipped(_each(loss, w, x, y), m, _norms(_each(loss, w, x, y), order=1))
+            _rowwise(lambda g, m: _clip(g, m, _norms(g, order=1)).mean(0))
         ),
         "gradients that are too long were left out; expected: shortened to `most`": (
-            lambda loss, w, x, y, m: (_each(loss, w, x, y) * (_norms(_each(loss, w, x, y)) <= m)).mean(0)
+            _rowwise(lambda g, m: (g * (_norms(g) <= m)).mean(0))
         ),
         "a row whose gradient is 0 gives 0 / 0, which is NaN: look at the case in which the norm is 0": (
-            lambda loss, w, x, y, m: (
-                _each(loss, w, x, y)
-                / _norms(_each(loss, w, x, y))
-                * _norms(_each(loss, w, x, y)).clamp(max=m)
-            ).mean(0)
+            _rowwise(lambda g, m: (g / _norms(g) * _norms(g).clamp(max=m)).mean(0))
         ),
     },
 )
 def clipped_gradient(loss, w, x, y, most):
-    g = _each(loss, w, x, y)
-    return _clipped(g, most, _norms(g))
+    return _clip(_each(loss, w, x, y), most).mean(0)

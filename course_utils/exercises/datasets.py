@@ -1,6 +1,5 @@
 """The checkers of chapter 03, Dataset and DataLoader: reference solutions; read them after yours."""
 
-import gc
 import itertools
 import math
 import random
@@ -13,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from course_utils.exercises.compare import difference
 from course_utils.exercises.grading import Result, exercise
+from course_utils.loading import channel_statistics, length_buckets
 
 
 def _seeded(seed: int = 0) -> torch.Generator:
@@ -64,6 +65,13 @@ def _flower(row, classes, skip=lambda row: "species", start=0):
                 _flower(row, classes)[1],
             )
         ),
+        "the cells of a row are text: float(text) makes a number of one": lambda row, classes: torch.tensor(
+            [text for column, text in row.items() if column != "species"]
+        ),
+        "the species need not be the last column: leave it out by its name": lambda row, classes: (
+            torch.tensor([float(text) for text in list(row.values())[:-1]]),
+            _flower(row, classes)[1],
+        ),
         "the label comes first: features first, then the label": lambda row, classes: _flower(row, classes)[
             ::-1
         ],
@@ -97,11 +105,31 @@ class _Windows:
 def _all_samples(answer, series, size):
     """Windows(series, size)[index]"""
     dataset = answer(series, size)
-    seen = {"len(dataset)": len(dataset)}
-    for i in range(len(series) - size):
-        sample = dataset[i]
-        seen[f"dataset[{i}]"] = tuple(sample) if isinstance(sample, list) else sample
-    return seen
+
+    def samples() -> dict:
+        seen = {"len(dataset)": len(dataset)}
+        for i in range(len(series) - size):
+            sample = dataset[i]
+            seen[f"dataset[{i}]"] = tuple(sample) if isinstance(sample, list) else sample
+        return seen
+
+    seen = samples()
+    looped = sum(1 for _ in itertools.islice(dataset, len(series)))  # `for` asks until an IndexError
+    try:
+        dataset[len(dataset)]
+        ends = False
+    except IndexError:
+        ends = True
+    if looped > len(series) - size or not ends:
+        return Result(
+            seen,
+            "a `for` loop does not stop after the last sample: a slice that ends too early, or a remainder, "
+            "raises no error; raise IndexError from index len(self) on",
+        )
+    answer(-series.repeat(2), size + 1)
+    if difference(samples(), seen):
+        return Result(seen, "a second object changes the first: keep what it needs in self, not in the class")
+    return Result(seen)
 
 
 @exercise(
@@ -184,6 +212,8 @@ def _scaled(answer, labels, shares):
         return None
     if not isinstance(weights, torch.Tensor):
         return Result(..., f"the weights are of type {type(weights).__name__}: make a tensor (N,) of them")
+    if (weights < 0).any():
+        return Result(..., "weights must not be negative")
     if not weights.is_floating_point():
         return Result(..., f"the weights are {weights.dtype}: expected float, so that none is cut off")
     return {"scaled to sum 1": weights.double() / weights.double().sum()}
@@ -232,6 +262,17 @@ def _padded(samples, front=False, mask=None):
     return {"X": x, "y": y, "mask": real if mask is None else mask(x, real)}
 
 
+def _pad_columns(samples):
+    longest = max(len(s["X"]) for s in samples)
+    x = torch.stack([F.pad(s["X"], (0, longest - len(s["X"]))) for s in samples])
+    return {**_padded(samples), "X": x}
+
+
+def _pad_pair(samples):
+    first, second = samples
+    return _padded([first, second])
+
+
 def _recordings(*lengths: int, sensors: int) -> list[dict]:
     return [{"X": torch.randn(n, sensors), "y": i + 3} for i, n in enumerate(lengths)]
 
@@ -255,14 +296,26 @@ def _with_zeros() -> list[dict]:
         (_recordings(6, sensors=2),),
         (_with_zeros(),),
         (_recordings(3, 3, sensors=1),),
+        ([{**sample, "X": sample["X"].double()} for sample in _recordings(2, 4, 3, sensors=5)],),
     ],
     mistakes={
+        "the dtype of X is lost: make the zeros with dtype=samples[0]['X'].dtype": lambda s: {
+            **_padded(s),
+            "X": _padded(s)["X"].float(),
+        },
         "the mask is inverted: True must mean that a step is real": lambda s: _padded(
             s, mask=lambda x, real: ~real
         ),
         "a real step may hold zeros: make the mask from the lengths, not from the numbers": lambda s: _padded(
             s, mask=lambda x, real: (x != 0).any(dim=-1)
         ),
+        "the columns were padded: F.pad counts dimensions from the last one, and the steps are the last but "
+        "one": _pad_columns,
+        "the lengths need a second dimension, to be compared with each step: lengths[:, None]": lambda s: (
+            _padded(s, mask=lambda x, real: torch.arange(x.shape[1]) < real.sum(dim=1))
+        ),
+        "there may be any number of samples, not only two": _pad_pair,
+        "only the first two samples are used: there may be any number": lambda s: _padded(s[:2]),
         "the mask has numbers in it; expected: bool": lambda s: _padded(s, mask=lambda x, real: real.float()),
         "the mask has an entry for each number; expected: one for each step, (B, longest)": lambda s: _padded(
             s, mask=lambda x, real: real[..., None].expand(x.shape)
@@ -337,58 +390,49 @@ def pad_images(images):
     return _canvas(images)
 
 
-def _buckets(lengths, batch_size, generator, key=None, shuffle=True):
-    order = sorted(range(len(lengths)), key=key or lengths.__getitem__)
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    if shuffle:
-        batches = [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-    return batches
-
-
-def _last_stays(lengths, batch_size, generator):
-    *batches, last = _buckets(lengths, batch_size, None, shuffle=False)
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()] + [last]
-
-
-def _rotated(lengths, batch_size, generator):
-    batches = _buckets(lengths, batch_size, None, shuffle=False)
-    start = int(torch.randint(len(batches), (1,), generator=generator))
-    return batches[start:] + batches[:start]
-
-
 def _about_batches(answer, lengths, batch_size, generator):
     """bucket_batches(lengths, batch_size, generator)"""
-    seed = generator.initial_seed()
+    seed, n = generator.initial_seed(), len(lengths)
     got = answer(lengths, batch_size, generator)
     if not isinstance(got, (list, tuple)):
         return got
-
-    def batches(seed: int) -> list[list[int]]:
-        _use_other_random_numbers()
-        return [list(map(int, batch)) for batch in answer(lengths, batch_size, _seeded(seed))]
-
     got = [list(map(int, batch)) for batch in got]
     used = sorted(itertools.chain.from_iterable(got))
-    seen = {"each index once": used == list(range(len(lengths)))}
-    if not seen["each index once"]:
-        return seen | {"indices": used}
+    if used != list(range(n)):
+        if used == sorted(lengths):
+            why = "the batches hold lengths; expected: indices"
+        elif len(set(used)) < len(used):
+            why = "an index comes twice: equal lengths share one `.index`; sort the indices instead"
+        else:
+            why = f"{n - len(used)} of {n} indices are missing: every sample must come, the short batch, too"
+        return Result(..., why)
+
+    def batches(generator: torch.Generator) -> list[list[int]]:
+        _use_other_random_numbers()
+        return [list(map(int, batch)) for batch in answer(lengths, batch_size, generator)]
 
     def longest(batches: list[list[int]]) -> tuple[int, ...]:
         return tuple(max(lengths[i] for i in batch) for batch in batches)
 
-    orders = [longest(batches(seed + n)) for n in range(30)]
+    orders = [longest(batches(_seeded(seed + i))) for i in range(30)]
     one = _seeded(seed)
-    calls = {longest([list(map(int, b)) for b in answer(lengths, batch_size, one)]) for _ in range(10)}
-    return seen | {
-        "sizes": sorted(map(len, got)),
-        "padding": sum(max(lengths[i] for i in b) * len(b) for b in got) - sum(lengths),
-        "same seed, same batches": got == batches(seed)
-        and orders[:5] == [longest(batches(seed + n)) for n in range(5)],
-        "other seed, other order": len(set(orders)) > 1,
-        "each place varies": all(len(set(place)) > 1 for place in zip(*orders, strict=True)),
-        "more orders than batches": len(set(orders)) > len(got),
-        "next call, other order": len(calls) > 1,
-    }
+    fixed = [place for place, seen in enumerate(zip(*orders, strict=True)) if len(set(seen)) == 1]
+    if got != batches(_seeded(seed)) or orders[:5] != [longest(batches(_seeded(seed + i))) for i in range(5)]:
+        why = "the random order does not come from the generator: pass generator=generator"
+    elif set(orders) == {tuple(sorted(orders[0]))}:
+        why = "the batches come in the order of their lengths: shuffle the list of batches"
+    elif len(set(orders)) == 1:
+        why = "every seed gives the same order: draw from `generator`"
+    elif len({longest(batches(one)) for _ in range(10)}) == 1:
+        why = "every call gives the same order: draw from the generator itself, not from one with its seed"
+    elif fixed:
+        why = f"place {fixed[0]} of the list always holds a batch of the same length: shuffle all batches"
+    elif len(set(orders)) <= len(got):
+        why = "too few orders, as if the list were only rotated: torch.randperm draws from all orders"
+    else:
+        why = None
+    padding = sum(max(lengths[i] for i in b) * len(b) for b in got) - sum(lengths)
+    return Result({"sizes of the batches": sorted(map(len, got)), "zeros that pad them": padding}, why)
 
 
 @exercise(
@@ -400,39 +444,25 @@ def _about_batches(answer, lengths, batch_size, generator):
     ],
     call=_about_batches,
     mistakes={
-        "the batches come in the order of their lengths: shuffle the list of batches": lambda n, b, g: (
-            _buckets(n, b, g, shuffle=False)
-        ),
         "the samples are not sorted by their lengths, so long and short ones share a batch": lambda n, b, g: (
-            _buckets(n, b, g, key=lambda i: i)
+            length_buckets(range(len(n)), b, g)
         ),
         "the longest come first, so the short batch holds the shortest samples: sort upwards": (
-            lambda n, b, g: _buckets(n, b, g, key=lambda i: -n[i])
-        ),
-        "the short batch is missing: every sample must come": lambda n, b, g: [
-            batch for batch in _buckets(n, b, g) if len(batch) == b
-        ],
-        "the batches hold lengths; expected: indices": lambda n, b, g: [
-            [n[i] for i in batch] for batch in _buckets(n, b, g)
-        ],
-        "the random order does not come from the generator: pass generator=generator": lambda n, b, g: (
-            _buckets(n, b, None)
-        ),
-        "the batch of the longest always comes last: shuffle all batches": _last_stays,
-        "the order is only rotated, so the lengths still grow: use torch.randperm": _rotated,
-        "every call gives the same order: draw from the generator itself, not from one with its seed": (
-            lambda n, b, g: _buckets(n, b, _seeded(g.initial_seed()))
-        ),
-        "an index comes twice: equal lengths share one `.index`; sort the indices instead": lambda n, b, g: (
-            [[n.index(n[i]) for i in batch] for batch in _buckets(n, b, g)]
+            lambda n, b, g: length_buckets([-length for length in n], b, g)
         ),
         "the samples were shuffled first and never sorted: similar lengths must share a batch": (
             lambda n, b, g: [batch.tolist() for batch in torch.randperm(len(n), generator=g).split(b)]
         ),
+        "a list takes one index, not a tensor of them: [batches[i] for i in …]": lambda n, b, g: (
+            length_buckets(n, b, g)[torch.randperm(math.ceil(len(n) / b))]
+        ),
+        "a list takes one index, not a list of them: [batches[i] for i in …]": lambda n, b, g: length_buckets(
+            n, b, g
+        )[[0]],
     },
 )
 def bucket_batches(lengths, batch_size, generator):
-    return _buckets(lengths, batch_size, generator)
+    return length_buckets(lengths, batch_size, generator)
 
 
 def _encode(names, classes, start=0):
@@ -491,48 +521,39 @@ class _Watched(DataLoader):
         ends = list(itertools.accumulate(map(len, batches)))
         spans = [list(range(end - len(batch), end)) for end, batch in zip(ends, batches, strict=True)]
         super().__init__(pictures, batch_sampler=spans)
-        self.passes, self.most, self.kept = 0, 0, 0.0
+        self.passes, self.most = 0, 0
 
     def __iter__(self) -> Iterator:
         self.passes += 1
         given: list[weakref.ref] = []
-        long = len(self) > 8  # so many batches that keeping them shows, also if they were cast
-        if long:
-            gc.freeze()  # gc.get_objects() then lists only what is made from now on
-        try:
-            for batch in super().__iter__():
-                given.append(weakref.ref(batch[0]))
-                self.most = max(self.most, sum(images() is not None for images in given))
-                yield batch
-                if long and len(given) == len(self) - 1:
-                    self.kept = _numbers_in_memory() / batch[0].numel()
-        finally:
-            if long:
-                gc.unfreeze()
+        for batch in super().__iter__():
+            given.append(weakref.ref(batch[0]))
+            self.most = max(self.most, sum(images() is not None for images in given))
+            yield batch
 
     def __repr__(self) -> str:
         images = [self.dataset[span[0]][0] for span in self.batch_sampler]
         shapes = [(len(span), *image.shape) for span, image in zip(self.batch_sampler, images, strict=True)]
-        if len(self.dataset) == 2 and len(shapes) == 1:
-            return f"one batch of {self.dataset[0][0].tolist()} and {self.dataset[1][0].tolist()}"
+        if len(self.dataset) == 3 and len(shapes) == 2:
+            first, second, third = (image.tolist() for image, _ in self.dataset)
+            return f"loader with a batch of {first} and {second}, and a batch of {third}"
         return f"loader with batches {', '.join(map(str, shapes))}, {str(images[0].dtype)[6:]}"
 
 
-def _numbers_in_memory() -> int:
-    """How many numbers the tensors hold that the garbage collector lists, each storage counted once."""
-    tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
-    tensors = [t for t in tensors if t.layout == torch.strided and t.device.type == "cpu"]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() // t.itemsize for t in tensors}
-    return sum(storages.values())
+def _greys(*levels: float) -> list[torch.Tensor]:
+    """Batches without spread; so few pixels that the order in which they are added changes no digit.
+
+    A cast to float64 copies nothing here, and each batch can be flattened as a view: who keeps its
+    pixels keeps the batch, and `_Watched` notices.
+    """
+    return [torch.tensor(levels, dtype=torch.float64)[:, None, None].expand(1, -1, 1, 2)] * 5
 
 
 def _read_well(got, loader) -> str | None:
     if loader.passes > 1:
         return f"right, but the loader was read {loader.passes} times: keep sums, and read it once"
     if loader.most > 2:
-        return f"right, but {loader.most} batches were kept at a time: keep sums only"
-    if loader.kept > 7:
-        return "right, but the pixels of all batches were kept: they may not fit in memory; keep sums only"
+        return f"right, but {loader.most} batches were kept, and they may not fit in memory: keep sums only"
     return None
 
 
@@ -580,25 +601,27 @@ def _within(loader) -> tuple[torch.Tensor, torch.Tensor]:
     return mean, variance.sqrt()
 
 
-def _sums(loader, dtype=torch.float64, count=_count, square_first=False) -> tuple[torch.Tensor, torch.Tensor]:
+def _sums(loader, dtype=torch.float64, count=_count, wrap=False, least=0.0) -> tuple[torch.Tensor, ...]:
+    """`channel_statistics`, with what can go wrong in it; `least` is where the variance is clamped."""
     pixels, total, squares = 0, 0.0, 0.0
     for images, _ in loader:
         cast = images.to(dtype)
         pixels += count(images)
         total = total + cast.sum(dim=(0, 2, 3))
-        squares = squares + (images if square_first else cast).square().to(dtype).sum(dim=(0, 2, 3))
+        to_square = images if wrap and images.dtype == torch.uint8 else cast
+        squares = squares + to_square.square().to(dtype).sum(dim=(0, 2, 3))
     mean = total / pixels
-    return mean, (squares / pixels - mean.square()).sqrt()
+    return tuple(x.double() for x in (mean, (squares / pixels - mean.square()).clamp(min=least).sqrt()))
 
 
 @exercise(
     cases=lambda: [
-        (_Watched(torch.tensor([[[[0.0, 2.0]]], [[[4.0, 10.0]]]])),),
+        (_Watched(torch.tensor([[[[0.0, 2.0]]], [[[4.0, 10.0]]]]), torch.tensor([[[[6.0, 14.0]]]])),),
         (_Watched(torch.rand(3, 2, 4, 5), torch.rand(3, 2, 4, 5) * 3, torch.rand(1, 2, 4, 5) * 9),),
         (_Watched(torch.rand(2, 3, 4, 5), torch.rand(2, 3, 8, 6) * 2, torch.rand(4, 3, 3, 3)),),
         (_Watched(*(torch.randint(0, n, (4, 3, 6, 5), dtype=torch.uint8) for n in (100, 180, 256, 40))),),
         (_Watched(*(10_000 + torch.randn(6, 2, 7, 9) for _ in range(3))),),
-        (_Watched(*(torch.rand(8, 3, 10, 12) * n for n in range(1, 16))),),
+        (_Watched(*_greys(0.11, 0.23, 0.42)),),
     ],
     also=_read_well,
     mistakes={
@@ -613,7 +636,7 @@ def _sums(loader, dtype=torch.float64, count=_count, square_first=False) -> tupl
             lambda loader: (lambda mean, var: (mean, var.sqrt()))(*_means(loader, _mean, _var))
         ),
         "the batches' means were averaged, and a small batch counts as much as a large one: divide once": (
-            lambda loader: (lambda mean, squares: (mean, (squares - mean.square()).sqrt()))(
+            lambda loader: (lambda mean, squares: (mean, (squares - mean.square()).clamp(min=0).sqrt()))(
                 *_means(loader, _mean, lambda x: _mean(x.square()))
             )
         ),
@@ -623,11 +646,21 @@ def _sums(loader, dtype=torch.float64, count=_count, square_first=False) -> tupl
         "the count leaves out the number of pictures: a batch has B × H × W pixels": lambda loader: _sums(
             loader, count=lambda x: x[0, 0].numel()
         ),
-        "uint8 was divided by 255; expected: the units of the pictures": lambda loader: _sums(
+        "the count leaves out the number of pictures, so a root is NaN: a batch has B × H × W pixels": (
+            lambda loader: _sums(loader, count=lambda x: x[0, 0].numel(), least=-math.inf)
+        ),
+        "the pictures were counted: a batch has B × H × W pixels": lambda loader: _sums(loader, count=len),
+        "the pictures were counted, so a root is NaN: a batch has B × H × W pixels": lambda loader: _sums(
+            loader, count=len, least=-math.inf
+        ),
+        "uint8 was divided by 255; expected: the units of the pictures": lambda loader: channel_statistics(
             (x / 255 if x.dtype == torch.uint8 else x, y) for x, y in loader
         ),
         "squares of uint8 wrap around at 256: cast the batch with .double() first": lambda loader: _sums(
-            loader, square_first=True
+            loader, wrap=True
+        ),
+        "squares of uint8 wrap around at 256, so a root is NaN: cast the batch with .double() first": (
+            lambda loader: _sums(loader, wrap=True, least=-math.inf)
         ),
         "that is the variance: its square root is the deviation": lambda loader: (
             lambda mean, std: (mean, std.square())
@@ -639,16 +672,22 @@ def _sums(loader, dtype=torch.float64, count=_count, square_first=False) -> tupl
             x.squeeze(0) for x in _both(_pixels(loader).reshape(1, -1))
         ),
         "float32 loses too many digits in the sums: cast the batch with .double() first": lambda loader: (
-            tuple(x.double() for x in _sums(loader, torch.float32))
+            _sums(loader, torch.float32)
+        ),
+        "float32 loses too many digits, so a root may be NaN: cast the batch with .double() first": (
+            lambda loader: _sums(loader, torch.float32, least=-math.inf)
+        ),
+        "rounding made the difference negative, and its root NaN: clamp(min=0) before sqrt()": (
+            lambda loader: _sums(loader, least=-math.inf)
         ),
         "deviation first, then mean; expected: (mean, std)": lambda loader: _both(_pixels(loader))[::-1],
-        "only the first batch was read: return after the loop, not in it": lambda loader: _sums(
+        "only the first batch was read: return after the loop, not in it": lambda loader: channel_statistics(
             [next(iter(loader))]
         ),
     },
 )
 def channel_stats(loader):
-    return _sums(loader)
+    return channel_statistics(loader)
 
 
 def _undo(batch, mean, std):
@@ -719,15 +758,19 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     got = answer(train_view, plain_view, labels, share, generator)
     if not isinstance(got, (tuple, list)) or len(got) != 2:
         return got
+    if not all(isinstance(part, Subset) for part in got):
+        return Result(..., "return two Subsets: Subset(train_view, …) and Subset(plain_view, …)")
+    if any(isinstance(i, list) or getattr(i, "ndim", 0) for part in got for i in part.indices):
+        return Result(..., "an index is a row of its own: nonzero() gives a row for each place; squeeze(1)")
     views, indices = [], []
     for part in got:
         samples = [part[i] for i in range(len(part))]
         views.append(sorted({view for view, _ in samples}))
         indices.append(sorted(index for _, index in samples))
 
-    def validation(seed: int) -> list[int]:
+    def validation(generator: torch.Generator) -> list[int]:
         _use_other_random_numbers()
-        part = answer(train_view, plain_view, labels, share, _seeded(seed))[1]
+        part = answer(train_view, plain_view, labels, share, generator)[1]
         return sorted(part[i][1] for i in range(len(part)))
 
     def by_class(indices: list[int]) -> list[int]:
@@ -737,10 +780,14 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     sizes = labels.bincount()
     largest = int(sizes.argmax())
     n, k = int(sizes[largest]), int(int(sizes[largest]) * share)
-    others = [validation(seed + i) for i in range(n + 20)]
+    others = [validation(_seeded(seed + i)) for i in range(n + 20)]
     drawn = {tuple(i for i in other if labels[i] == largest) for other in others}
+    one = _seeded(seed)
+    again = {tuple(validation(one)) for _ in range(10)}
     both = len(set(training) & set(held_out))
-    if both:
+    if len({*training, *held_out}) < len(training + held_out) and max(training + held_out) < n:
+        why = "torch.randperm gives positions within the class, not indices: write places[torch.randperm(…)]"
+    elif both:
         why = f"{both} samples are in both parts: shuffle the indices of a class once, then cut them in two"
     elif missing := len(labels) - len(set(training) | set(held_out)):
         why = f"{missing} samples are in neither part"
@@ -749,9 +796,11 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
     elif len({tuple(by_class(other)) for other in others}) > 1:
         why = "not stratified: the samples were split as a whole, not class by class"
     elif len({tuple(other) for other in others}) == 1:
-        why = "every seed gives the same split: shuffle with torch.randperm(..., generator=generator)"
-    elif held_out != validation(seed):
+        why = "every seed gives the same split: shuffle before you cut, by randperm(…, generator=generator)"
+    elif held_out != validation(_seeded(seed)):
         why = "the random order does not come from the generator: pass generator=generator"
+    elif len(again) == 1:
+        why = "every call gives the same split: draw from the generator itself, and do not seed it again"
     elif len(drawn) <= n < math.comb(n, k) // 2:
         why = "each class is only rotated, so neighbours stay together: torch.randperm draws from all orders"
     else:
@@ -768,13 +817,12 @@ def _cuts(labels, share) -> list[int]:
     return [int(n * share) for n in labels.bincount().tolist()]
 
 
-def _split(train_view, plain_view, labels, share, generator, by_class=True, draw=True, squeeze=(1,)):
+def _split(train_view, plain_view, labels, share, generator, squeeze=(1,), whole=int):
     training, held_out = [], []
-    for c in labels.unique() if by_class else [None]:
-        places = (labels == c).nonzero().squeeze(*squeeze) if by_class else torch.arange(len(labels))
-        if draw:
-            places = places[torch.randperm(len(places), generator=generator)]
-        cut = int(len(places) * share)
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(*squeeze)
+        places = places[torch.randperm(len(places), generator=generator)]
+        cut = whole(len(places) * share)
         held_out += places[:cut].tolist()
         training += places[cut:].tolist()
     return Subset(train_view, training), Subset(plain_view, held_out)
@@ -807,6 +855,9 @@ def _split_case(labels: torch.Tensor, share: float, seed: int) -> tuple:
         ),
         "a class may have one sample, and squeeze() then leaves no dimension: write squeeze(1)": (
             lambda t, p, y, s, g: _split(t, p, y, s, g, squeeze=())
+        ),
+        "`round` may go up, and int(len(places) * share) always goes down": lambda t, p, y, s, g: _split(
+            t, p, y, s, g, whole=round
         ),
         "share is what validation gets, not training": lambda t, p, y, s, g: tuple(
             Subset(view, part.indices) for view, part in zip((t, p), _split(t, p, y, s, g)[::-1], strict=True)

@@ -292,10 +292,11 @@ def is_stub(function: Callable) -> bool:
 
 
 def _changed(after: Any, before: Any) -> str | None:
-    """How an argument changed during a call: its values, or whether it records gradients."""
-    if isinstance(before, torch.Tensor) and after.requires_grad != before.requires_grad:
+    """How an argument changed during a call: its values, or only whether it records gradients."""
+    how = difference(after, before)
+    if not how and isinstance(before, torch.Tensor) and after.requires_grad != before.requires_grad:
         return "requires_grad"
-    return difference(after, before)
+    return how
 
 
 def _explain_error(error: BaseException, call: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from course_utils.exercises.grading import Result, exercise
 
@@ -100,6 +101,7 @@ def _computed(compute: Callable) -> Callable:
             lambda x, t: (x / t).softmax(-1)
         ),
         "the temperature does not begin at `start`": _computed(lambda x, t: x / (t * 0 + 1)),
+        "nn.Parameter takes a tensor: nn.Parameter(torch.tensor(start))": nn.Parameter,
     },
 )
 class Temperature(nn.Module):
@@ -117,6 +119,16 @@ class Temperature(nn.Module):
 def _nested() -> nn.Module:
     body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3, bias=False))
     return _Chain(body=body, pool=nn.Flatten(), head=nn.Linear(32, 5))
+
+
+class _Tied(nn.Module):
+    """Two layers with one weight, and a buffer that is not saved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(11, 6), nn.Linear(6, 11)
+        self.head.weight = self.embedding.weight
+        self.register_buffer("mask", torch.zeros(7, dtype=torch.bool), persistent=False)
 
 
 def _half_frozen() -> nn.Module:
@@ -140,6 +152,7 @@ def _count(model: nn.Module) -> int:
         (_nested(),),
         (_half_frozen(),),
         (nn.Sequential(),),
+        (_Tied(),),
     ],
     mistakes={
         "that counts tensors, a weight and a bias; expected: the numbers in them, numel()": _counts(
@@ -166,6 +179,15 @@ def _count(model: nn.Module) -> int:
             type(c).__name__: _count(c) for c in model.children()
         },
         "one number for the whole model; expected: a dictionary with one for each child": _count,
+        "a parameter that two children share counts for both, and the whole model's list has it only once: "
+        "ask each child for its own parameters()": lambda model: {
+            name: sum(
+                p.numel()
+                for path, p in model.named_parameters()
+                if p.requires_grad and path.startswith(f"{name}.")
+            )
+            for name, _ in model.named_children()
+        },
     },
 )
 def parameter_counts(model):
@@ -187,7 +209,9 @@ def _classified(answer: Callable, model: nn.Module, images: torch.Tensor) -> Res
     if not (isinstance(result, tuple) and all(isinstance(part, torch.Tensor) for part in result)):
         return Result(result)
     wrong = None
-    if any(not torch.equal(buffer, before[name]) for name, buffer in model.named_buffers()):
+    if not graphs:
+        wrong = "call the model itself, model(images): model.forward(images) goes past its hooks"
+    elif any(not torch.equal(buffer, before[name]) for name, buffer in model.named_buffers()):
         wrong = "the model ran in training mode: BatchNorm's running statistics have moved"
     elif any(part.requires_grad for part in result):
         wrong = (
@@ -228,13 +252,20 @@ def _predict(read: Callable[[torch.Tensor], tuple], training: bool | None = Fals
     return run
 
 
+_OVERFLOW = "exp() of a large logit is infinite, and infinite / infinite is nan: use softmax"
+
+
+def _naive_softmax(logits: torch.Tensor) -> torch.Tensor:
+    return logits.exp() / logits.exp().sum(-1, keepdim=True)
+
+
 def _best(logits: torch.Tensor) -> tuple:
     probabilities, labels = logits.softmax(1).max(1)
     return labels, probabilities
 
 
-def _chained(images: int, *layers: nn.Module, training: bool) -> tuple:
-    return _fill(nn.Sequential(*layers)).train(training), torch.rand(images, 1, 3, 2)
+def _chained(images: int, *layers: nn.Module, training: bool, largest: float = 1.0) -> tuple:
+    return _fill(nn.Sequential(*layers)).train(training), torch.rand(images, 1, 3, 2) * largest
 
 
 @exercise(
@@ -243,6 +274,7 @@ def _chained(images: int, *layers: nn.Module, training: bool) -> tuple:
         _chained(4, nn.Flatten(), nn.Linear(6, 5), nn.Dropout(0.5), nn.Linear(5, 3), training=True),
         _chained(5, nn.Flatten(), nn.Linear(6, 7), nn.BatchNorm1d(7), nn.Linear(7, 4), training=True),
         _chained(4, nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5), training=False),
+        _chained(2, nn.Flatten(), nn.Linear(6, 3), training=False, largest=1000.0),
     ],
     call=_classified,
     seconds=20,  # more than enough: convolutions crawl where many processes share few cores
@@ -268,6 +300,7 @@ def _chained(images: int, *layers: nn.Module, training: bool) -> tuple:
         "that is the logarithm of the probability": _predict(
             lambda z: (z.argmax(1), z.log_softmax(1).amax(1))
         ),
+        _OVERFLOW: _predict(lambda z: (z.argmax(1), _naive_softmax(z).amax(1))),
         "the model ran in training mode: dropout was active, and BatchNorm used this batch's statistics. "
         "Call model.eval() first": _predict(_best, training=None),
     },
@@ -346,11 +379,19 @@ def make_mlp(sizes):
 
 def _ensembled(answer: type, models: list[nn.Module], x: torch.Tensor) -> Result:
     """Ensemble(models)(x)"""
-    members = [_fill(copy.deepcopy(model), shift) for shift, model in enumerate(models)]
+    members, calls = [_fill(copy.deepcopy(model), shift) for shift, model in enumerate(models)], []
+    for member in members:
+        member.register_forward_hook(lambda module, args, output: calls.append(module))
     expected = sum(_count(model) for model in members)
     given = {id(parameter) for model in members for parameter in model.parameters()}
     ensemble = _module(answer(members))
     output, wrong = ensemble.train()(x), None
+    kept = all(module.training for model in members for module in model.modules())
+    ensemble.eval()
+    members[0].train()  # modes that differ, so that none of them can be guessed
+    modes = [module.training for module in ensemble.modules()]
+    ensemble(x)
+    kept = kept and [module.training for module in ensemble.modules()] == modes
     if not _count(ensemble):
         wrong = (
             "the output is right, but a Python list or tuple hides the models: no parameters, and .eval() "
@@ -360,8 +401,10 @@ def _ensembled(answer: type, models: list[nn.Module], x: torch.Tensor) -> Result
         wrong = f"it has {_count(ensemble)} trainable numbers; expected: those of all models, {expected}"
     elif {id(parameter) for parameter in ensemble.parameters()} != given:
         wrong = "its parameters are copies; expected: those of the given models themselves"
-    elif not all(module.training for model in members for module in model.modules()):
+    elif not kept:
         wrong = "a call changes the mode of the models: leave eval() and train() to the caller"
+    elif not calls:
+        wrong = "call each model itself, model(x): model.forward(x) goes past its hooks"
     return Result(output, wrong)
 
 
@@ -386,6 +429,7 @@ def _members(combine: Callable) -> Callable:
             torch.randn(7, 4),
         ),
         ([nn.Linear(3, 2)], torch.randn(4, 3)),
+        ([nn.Linear(2, 3), nn.Linear(2, 3)], torch.tensor([[0.5, -1.0], [1000.0, -3000.0]])),
     ],
     call=_ensembled,
     mistakes={
@@ -414,6 +458,7 @@ def _members(combine: Callable) -> Callable:
         "softmax ran over the models; the classes are dim=1 of each model's output": _members(
             lambda z: z.softmax(0).mean(0)
         ),
+        _OVERFLOW: _members(lambda z: _naive_softmax(z).mean(0)),
         "only the last model is heard": _members(lambda z: z[-1].softmax(1)),
         "only the first model is heard": _members(lambda z: z[0].softmax(1)),
     },
@@ -444,6 +489,24 @@ def _size(n: int, k: int, s: int, p: int, d: int) -> int:
     return (n + 2 * p - d * (k - 1) - 1) // s + 1
 
 
+class _OnlyShapes(TorchFunctionMode):
+    """Under this, no convolution runs, but for those on the meta device, which compute shapes only."""
+
+    def __torch_function__(
+        self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.conv2d and not (args[0] if args else kwargs["input"]).is_meta:
+            raise RuntimeError("this runs the convolution: compute the shape from the formula")
+        return function(*args, **kwargs)
+
+
+def _unrun(answer: Callable, conv: nn.Conv2d, shape: tuple) -> Any:
+    """output_shape(conv, shape)"""
+    with _OnlyShapes():
+        return answer(conv, shape)
+
+
 @exercise(
     cases=lambda: [
         (nn.Conv2d(1, 6, 3), (2, 1, 9, 8)),
@@ -452,8 +515,9 @@ def _size(n: int, k: int, s: int, p: int, d: int) -> int:
         (nn.Conv2d(1, 2, 3, stride=2), (5, 1, 10, 16)),
         (nn.Conv2d(4, 5, 3, padding=2, dilation=3), (2, 4, 20, 17)),
         (nn.Conv2d(2, 7, (5, 2), stride=(2, 3), padding=(0, 1), dilation=(1, 2)), (3, 2, 12, 21)),
-        (nn.Conv2d(1, 2, 3), (1_000_000, 1, 50_000, 40_000)),
+        (nn.Conv2d(1, 2, 3), (10**12, 1, 30, 20)),  # a batch of 2.4 petabytes; one picture of it is small
     ],
+    call=_unrun,
     mistakes={
         "padding is added on both sides: 2 × padding": _sized(
             lambda n, k, s, p, d: (n + p - d * (k - 1) - 1) // s + 1
@@ -468,6 +532,9 @@ def _size(n: int, k: int, s: int, p: int, d: int) -> int:
         ),
         "a step that does not fit any more does not count: the division rounds down": _sized(
             lambda n, k, s, p, d: -(-(n + 2 * p - d * (k - 1) - 1) // s) + 1
+        ),
+        "a step that does not fit any more does not count: round down with //, not to the nearest": _sized(
+            lambda n, k, s, p, d: round((n + 2 * p - d * (k - 1) - 1) / s) + 1
         ),
         "a division with / gives a float; a size is a whole number: use //": _sized(
             lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) / s + 1
@@ -567,30 +634,45 @@ def receptive_field(layers):
 # 6. extra_repr
 
 
+_TEXTS = ("extra_repr", "__repr__", "__str__", "_get_name")  # the methods that make a module's text
+
+
 def _described(answer: Callable, model: nn.Module) -> Result:
     """add_counts(model); print(model)"""
     model = copy.deepcopy(model)
+    holders = [module for module in model.modules() if _own(module)]
     classes = {
         kind for module in model.modules() for kind in type(module).__mro__ if kind.__module__ != "builtins"
     }
-    before = {kind: vars(kind).get("extra_repr") for kind in classes}
-    changed = []
+    before = {(kind, name): vars(kind).get(name) for kind in classes for name in _TEXTS}
+    changed = set()
     try:
         answer(model)
     finally:  # a changed class would spoil all that follows
-        for kind, method in before.items():
-            if vars(kind).get("extra_repr") is not method:
-                changed.append(kind.__name__)
+        for (kind, name), method in before.items():
+            if vars(kind).get(name) is not method:
+                changed.add(kind.__name__)
                 if method:
-                    kind.extra_repr = method
+                    setattr(kind, name, method)
                 else:
-                    del kind.extra_repr
+                    delattr(kind, name)
     if changed:
         names = ", ".join(sorted(changed))
         return Result(
             ..., f"you changed the class {names}, for all its objects: set extra_repr on each module"
         )
-    return Result([line.strip() for line in repr(model).splitlines()])
+    try:
+        lines = [line.strip() for line in repr(model).splitlines()]
+    except RecursionError:
+        why = "RecursionError: the new extra_repr calls itself. Call the old one before you replace it"
+        return Result(..., f"{why}: before = module.extra_repr()")
+    told, last = {module.extra_repr() for module in holders}, f"{_own(holders[-1])} parameters"
+    if len({_own(module) for module in holders}) > 1 and len(told) == 1 and last in told.pop():
+        why = (
+            "every layer shows the last layer's text: the function looks its names up only when it is called"
+        )
+        return Result(..., f"{why}. Bind them at once, with functools.partial")
+    return Result(lines)
 
 
 def _own(module: nn.Module) -> int:
@@ -636,13 +718,6 @@ def _labelled() -> nn.Module:
     return model
 
 
-def _last_described(model: nn.Module) -> None:
-    last = list(model.modules())[-1]
-    for module in model.modules():
-        if _own(module):
-            module.extra_repr = functools.partial(_extended, module, type(last).extra_repr(last), _own(last))
-
-
 @exercise(
     cases=lambda: [
         (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)),),
@@ -662,8 +737,6 @@ def _last_described(model: nn.Module) -> None:
         "parameters(recurse=False)": _described_by(
             lambda m, before: _extended(m, before, _all(m)) if _all(m) else None
         ),
-        "every module says what the last one should: the function looks up its module only when it is "
-        "called. Bind it at once, with functools.partial": _last_described,
         "a module that said nothing before now begins with a comma": _described_by(
             lambda m, before: f"{before}, {_own(m)} parameters" if _own(m) else None
         ),
@@ -826,7 +899,8 @@ def _small_cnn(in_place: bool) -> nn.Module:
         "these are the inputs of the modules; expected: their outputs, the hook's third argument": (
             _capturing(pick=lambda args, output: args[0])
         ),
-        "only the last name is captured": _capture_last,
+        "only the last name is captured: the hook looks up `name` only when it runs. Bind it at once, with "
+        "functools.partial": _capture_last,
     },
 )
 def capture(model, images, names):
@@ -849,9 +923,10 @@ def _silenced(answer: Callable, module: nn.Module, channel: int, x: torch.Tensor
         returned = "nothing" if handle is None else f"a {type(handle).__name__}"
         wrong = f"it returns {returned}; expected: the handle that register_forward_hook gives"
         return Result(..., wrong)
-    tracked = module(x.clone().requires_grad_() * 1)
+    leaf, gradient = x.clone().requires_grad_(), None
+    tracked = module(leaf * 1)
     if tracked.requires_grad:
-        tracked.square().sum().backward()
+        (gradient,) = torch.autograd.grad(tracked.sum(), leaf, materialize_grads=True)
     else:
         wrong = (
             "the result is off the graph, so that nothing before it can be trained: detach(), .data or "
@@ -862,6 +937,14 @@ def _silenced(answer: Callable, module: nn.Module, channel: int, x: torch.Tensor
         wrong = wrong or "handle.remove() leaves a hook: register one, and return its handle"
     if any(not torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items()):
         wrong = wrong or "the module's weights have changed: change its output, in the hook"
+    free = module(leaf * 1)
+    others = [i for i in range(free.shape[1]) if i != channel]
+    (expected,) = torch.autograd.grad(free[:, others].sum(), leaf)
+    if gradient is not None and not torch.allclose(gradient, expected, atol=1e-5):
+        wrong = wrong or (
+            "the values are right, the gradients are not: none may come from the silenced channel, all must "
+            "from the others. .data and detach() hide from autograd what the hook does"
+        )
     return Result((output.detach(), module(x).detach()), wrong)
 
 
@@ -888,6 +971,7 @@ def _zeroed(x: torch.Tensor, *place: Any) -> torch.Tensor:
         (nn.Conv2d(2, 5, 2), 1, torch.randn(2, 2, 4, 3)),
         (nn.ReLU(), 0, torch.randn(4, 3, 2, 2)),
         (nn.Conv2d(1, 4, 3), 3, torch.randn(5, 1, 3, 4)),
+        (nn.Identity(), 2, torch.tensor([1.0, 2.0, float("inf"), 4.0]).reshape(1, 4, 1, 1)),
     ],
     call=_silenced,
     seconds=20,
@@ -904,7 +988,12 @@ def _zeroed(x: torch.Tensor, *place: Any) -> torch.Tensor:
         "all the other channels are zero; expected: only this one": _hooked(
             lambda output, channel: output - _zeroed(output, slice(None), channel)
         ),
-        "the whole output is zero; expected: one channel": _hooked(lambda output, channel: output * 0),
+        "the whole output is zero; expected: one channel": _hooked(
+            lambda output, channel: torch.zeros_like(output)
+        ),
+        "0 times infinity is nan: write a zero in place of multiplying by it": _hooked(
+            lambda output, channel: output * _zeroed(torch.ones_like(output), slice(None), channel)
+        ),
         "the channel is gone; expected: the same shape, with zeros in it": _hooked(
             lambda output, channel: torch.cat([output[:, :channel], output[:, channel + 1 :]], 1)
         ),
@@ -928,6 +1017,10 @@ def _parameters(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(p.shape) for name, p in model.named_parameters()}
 
 
+def _registered(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {**_parameters(model), **{name: tuple(b.shape) for name, b in model.named_buffers()}}
+
+
 def _common(a: dict, b: dict) -> list[str]:
     return sorted(name for name in a.keys() & b.keys() if a[name] != b[name])
 
@@ -942,11 +1035,14 @@ def _common(a: dict, b: dict) -> list[str]:
         ),
         (_Chain(a=nn.Linear(2, 2, bias=False), b=nn.Linear(3, 2)), _Chain(b=nn.Linear(2, 3), c=nn.ReLU())),
         (_Chain(fc=nn.Linear(3, 2)), _Chain(fc=nn.Linear(3, 2))),
+        (_Tied(), _Chain(embedding=nn.Embedding(11, 6), head=nn.Linear(6, 11))),
     ],
     mistakes={
         "buffers are left out: state_dict holds parameters and buffers": lambda m, r: _mismatches(
             _parameters(m), _parameters(r)
         ),
+        "compare the state_dicts: named_parameters() lists a shared parameter once, and named_buffers() has "
+        "what state_dict() leaves out, too": lambda m, r: _mismatches(_registered(m), _registered(r)),
         "only names that both have are compared: a name that one of them lacks is a mismatch, too": (
             lambda m, r: _common(_shapes(m), _shapes(r))
         ),
@@ -990,9 +1086,18 @@ def _blocked(answer: type, in_channels: int, channels: int, stride: int, x: torc
     ]
     if missing or unexpected or wrong:
         lists = {"missing in its state_dict": missing, "not expected there": unexpected, "shapes": wrong}
-        return Result(..., "; ".join(f"{what}: {', '.join(names)}" for what, names in lists.items() if names))
+        texts = [f"{what}: {', '.join(names)}" for what, names in lists.items() if names]
+        if len({any(name.startswith("downsample") for name in names) for names in (got, expected)}) > 1:
+            texts.append("downsample belongs where stride != 1 or in_channels != 4 * channels")
+        return Result(..., "; ".join(texts))
     block.load_state_dict(_fill(reference).state_dict())
-    return Result((block.eval()(x), block.train()(x)))
+    wrong = None if isinstance(getattr(block, "relu", None), nn.ReLU) else _NO_RELU
+    return Result((block.eval()(x), block.train()(x)), wrong)
+
+
+_NO_RELU = (
+    "the ReLU must be a module called relu, as in torchvision: hooks reach only modules, by their names"
+)
 
 
 class _Bottleneck(nn.Module):
@@ -1017,7 +1122,8 @@ class _Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.conv3 = nn.Conv2d(channels, out, 1, strides[3], bias=False)
         self.bn3 = nn.BatchNorm2d(out)
-        self.order, self.first, self.second, self.downsample = order, first, second, None
+        self.relu, self.downsample = nn.ReLU(), None
+        self.order, self.first, self.second = order, first, second
         if in_channels != out or stride != 1:
             self.downsample = nn.Sequential(
                 nn.Conv2d(in_channels, out, 1, stride, bias=False), nn.BatchNorm2d(out)
@@ -1072,18 +1178,11 @@ class Bottleneck(_Bottleneck):
 # 9. Sizes
 
 
-class _Tied(nn.Module):
-    """Two layers with one weight, and a buffer that is not saved."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding, self.head = nn.Embedding(11, 6), nn.Linear(6, 11)
-        self.head.weight = self.embedding.weight
-        self.register_buffer("mask", torch.zeros(7, dtype=torch.bool), persistent=False)
-
-
 def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
     return itertools.chain(model.parameters(), model.buffers())
+
+
+_LISTS = {"": _tensors, " in state_dict()": lambda model: model.state_dict().values()}
 
 
 def _built() -> Iterator[tuple[Callable]]:
@@ -1112,18 +1211,17 @@ def _on_meta(count: Callable[[nn.Module], int]) -> Callable[[Callable], int]:
         "that is the number of parameters; expected: bytes, numel() times element_size()": _on_meta(
             lambda m: sum(p.numel() for p in m.parameters())
         ),
-        "those are numbers, not bytes: multiply each tensor's numel() by its element_size()": _on_meta(
-            lambda m: sum(t.numel() for t in _tensors(m))
-        ),
-        "these are numbers, not bytes: multiply each tensor's numel() by its element_size()": _on_meta(
-            lambda m: sum(t.numel() for t in m.state_dict().values())
-        ),
-        "float16 has 2 bytes, int64 has 8: use element_size()": _on_meta(
-            lambda m: 4 * sum(t.numel() for t in _tensors(m))
-        ),
-        "a number of float16 has 2 bytes, one of int64 has 8: use element_size()": _on_meta(
-            lambda m: 4 * sum(t.numel() for t in m.state_dict().values())
-        ),
+        **{
+            f"these are numbers, not bytes: multiply the numel() of each tensor{where} by its "
+            "element_size()": _on_meta(lambda m, tensors=tensors: sum(t.numel() for t in tensors(m)))
+            for where, tensors in _LISTS.items()
+        },
+        **{
+            f"float16 has 2 bytes, int64 has 8: use element_size() of each tensor{where}": _on_meta(
+                lambda m, tensors=tensors: 4 * sum(t.numel() for t in tensors(m))
+            )
+            for where, tensors in _LISTS.items()
+        },
         "state_dict() repeats a tensor that two modules share, and leaves out non-persistent buffers: use "
         "parameters() and buffers()": _on_meta(lambda m: _bytes(iter(m.state_dict().values()))),
         "element_size() is the size of one number: multiply it by numel()": _on_meta(
@@ -1135,6 +1233,8 @@ def _on_meta(count: Callable[[nn.Module], int]) -> Callable[[Callable], int]:
         "buffers are left out: BatchNorm's statistics take memory, too": _on_meta(
             lambda m: _bytes(m.parameters())
         ),
+        'the model is made in real memory first, and .to("meta") no longer shares its weights: call build() '
+        'under torch.device("meta")': lambda build: _bytes(_tensors(build().to("meta"))),
         "only the first parameter is counted": _on_meta(lambda m: _bytes(iter([next(m.parameters())]))),
     },
 )

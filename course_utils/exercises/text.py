@@ -1,5 +1,6 @@
 """Values and errors as short lines of text, as a verdict shows them."""
 
+import itertools
 import math
 import re
 import reprlib
@@ -38,6 +39,14 @@ class _OneLine(reprlib.Repr):
             return super().repr1(value, level)
         except Exception:  # noqa: BLE001 - an object may do anything, and a number have too many digits
             return f"<{type(value).__name__}>"
+
+    def repr_dict(self, value: dict, level: int) -> str:
+        """As Python's own, which would sort the keys: their order may matter."""
+        if not value or level <= 0:
+            return "{...}" if value else "{}"
+        items = itertools.islice(value.items(), self.maxdict)
+        pieces = [f"{self.repr1(key, level - 1)}: {self.repr1(item, level - 1)}" for key, item in items]
+        return "{" + ", ".join(pieces + ["..."] * (len(value) > self.maxdict)) + "}"
 
     def repr_instance(self, value: Any, level: int) -> str:
         """The start of an object's own text; `repr1` sees to one that fails."""

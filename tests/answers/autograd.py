@@ -110,7 +110,7 @@ def gradient_by_pixel(score, image):
     for place in np.ndindex(*image.shape):
         step = torch.zeros_like(wide)
         step[place] = 1e-5
-        result[place] = (score(wide + step) - score(wide - step)) / 2e-5
+        result[place] = ((score(wide + step) - score(wide - step)) / 2e-5).item()
     return result
 
 
@@ -164,9 +164,24 @@ def step_for_all(parameters, lr):
             p.grad = None
 
 
+def step_for_all_by_lr(parameters, lr):
+    with torch.no_grad():
+        for p in parameters:
+            p -= p.grad * lr
+            p.grad = None
+
+
 def step_returns(parameters, lr):
     step_by_optimizer(parameters, lr)
     return parameters
+
+
+def step_switching_off(parameters, lr):
+    torch.set_grad_enabled(False)
+    for p in parameters:
+        if p.grad is not None:
+            p -= lr * p.grad
+            p.grad = None
 
 
 def step_by_data(parameters, lr):
@@ -190,13 +205,23 @@ def step_by_copy(parameters, lr):
         p.grad = None
 
 
-def descend_without_clearing(f, start, lr, steps):
-    x = watched(start)
-    for _ in range(steps):
-        f(x).backward()
-        with torch.no_grad():
-            x -= lr * x.grad
-    return x.detach()
+def descend_with(step):
+    """Make an answer for `descend` from its update, which returns the next x."""
+
+    def answer(f, start, lr, steps):
+        x = watched(start)
+        for _ in range(steps):
+            f(x).backward()
+            x = step(x, lr)
+        return x.detach()
+
+    return answer
+
+
+def clearing_a_new_tensor(x, lr):
+    x = x - lr * x.grad
+    x.grad.zero_()
+    return x
 
 
 def descend_in_place(f, start, lr, steps):
@@ -220,24 +245,6 @@ def descend_detached_at_the_end(f, start, lr, steps):
     return descend_on_the_graph(f, start, lr, steps).detach()
 
 
-def descend_to_an_unwatched_tensor(f, start, lr, steps):
-    x = watched(start)
-    for _ in range(steps):
-        f(x).backward()
-        with torch.no_grad():
-            x = x - lr * x.grad
-    return x.detach()
-
-
-def descend_clearing_a_new_tensor(f, start, lr, steps):
-    x = watched(start)
-    for _ in range(steps):
-        f(x).backward()
-        x = x - lr * x.grad
-        x.grad.zero_()
-    return x.detach()
-
-
 def descend_one_gradient(f, start, lr, steps):
     x = watched(start)
     f(x).backward()
@@ -247,20 +254,13 @@ def descend_one_gradient(f, start, lr, steps):
     return x.detach()
 
 
-def descend_watched(f, start, lr, steps):
-    x = watched(start)
+def descend_from_a_clone(f, start, lr, steps):
+    x = start.clone().requires_grad_()
     for _ in range(steps):
         f(x).backward()
-        x -= lr * x.grad
+        with torch.no_grad():
+            x -= lr * x.grad
         x.grad = None
-    return x.detach()
-
-
-def descend_to_a_new_tensor(f, start, lr, steps):
-    x = watched(start)
-    for _ in range(steps):
-        f(x).backward()
-        x = x - lr * x.grad
     return x.detach()
 
 
@@ -269,6 +269,7 @@ def descend_uphill(f, start, lr, steps):
 
 
 def descend_by_func(f, start, lr, steps):
+    start = start.detach()
     for _ in range(steps):
         start = start - lr * grad(f)(start)
     return start
@@ -297,24 +298,30 @@ def chunks(x, y, size):
     return zip(x.split(size), y.split(size), strict=True)
 
 
-def chunks_summed(loss_of, w, x, y, size):
-    w = watched(w)
-    for a, b in chunks(x, y, size):
-        loss_of(w, a, b).backward()
-    return w.grad
+def chunks_weighted(weight):
+    """Make an answer for `gradient_in_chunks` from weight(rows in the chunk, all rows, size)."""
+
+    def answer(loss_of, w, x, y, size):
+        w = watched(w)
+        for a, b in chunks(x, y, size):
+            (loss_of(w, a, b) * weight(len(a), len(x), size)).backward()
+        return w.grad
+
+    return answer
 
 
-def chunks_averaged(loss_of, w, x, y, size):
+def chunks_kept(loss_of, w, x, y, size):
     w = watched(w)
     losses = [loss_of(w, a, b) for a, b in chunks(x, y, size)]
     (sum(losses) / len(losses)).backward()
     return w.grad
 
 
-def chunks_of_equal_weight(loss_of, w, x, y, size):
+def chunks_retained(loss_of, w, x, y, size):
     w = watched(w)
     for a, b in chunks(x, y, size):
-        (loss_of(w, a, b) * size / len(x)).backward()
+        loss = loss_of(w, a, b) * len(a) / len(x)
+        loss.backward(retain_graph=True)
     return w.grad
 
 
@@ -375,17 +382,26 @@ def chunks_by_one_loss(loss_of, w, x, y, size):
     return w.grad
 
 
+def chunks_by_losses(loss_of, w, x, y, size):
+    w, losses = watched(w), []
+    for a, b in chunks(x, y, size):
+        losses.append(loss_of(w, a, b) * len(a) / len(x))
+        losses[-1].backward()
+    return w.grad
+
+
 def network(change):
     """Make an answer for `tanh_gradients` in which one line may be another one."""
 
     def answer(x, y, w1, b1, w2):
         z = x @ w1 + b1
         h = np.tanh(z)
-        parts = {"scale": 2 / len(x), "slope": 1 - h**2, "bias": lambda d: d.sum(0), "pick": lambda *g: g}
+        parts = {"scale": 2 / len(x), "slope": 1 - h**2, "bias": lambda d, _: d.sum(0), "pick": lambda *g: g}
         parts |= change(x, y, z, h)
         d_scores = (h @ w2 - y) * parts["scale"]
-        d_z = d_scores @ w2.T * parts["slope"]
-        return parts["pick"](x.T @ d_z, parts["bias"](d_z), h.T @ d_scores)
+        d_h = d_scores @ w2.T
+        d_z = d_h * parts["slope"]
+        return parts["pick"](x.T @ d_z, parts["bias"](d_z, d_h), h.T @ d_scores)
 
     return answer
 
@@ -413,15 +429,28 @@ def tanh_by_rows(x, y, w1, b1, w2):
     return g1 / len(x), gb / len(x), g2 / len(x)
 
 
+def tanh_by_func(x, y, w1, b1, w2):
+    x, y, *ws = (torch.from_numpy(a) for a in (x, y, w1, b1, w2))
+    found = grad(lambda a, b, c: (torch.tanh(x @ a + b) @ c - y).square().sum() / len(x), (0, 1, 2))(*ws)
+    return tuple(g.numpy() for g in found)
+
+
+def tanh_by_einsum(x, y, w1, b1, w2):
+    h = np.tanh(x @ w1 + b1)
+    d = (h @ w2 - y) / (len(x) / 2)
+    d_z = np.einsum("nk,hk,nh->nh", d, w2, (1 + h) * (1 - h))
+    return np.einsum("nd,nh->dh", x, d_z), np.ones(len(x)) @ d_z, np.einsum("nh,nk->hk", h, d)
+
+
 def relu_like(backward, forward=lambda x: x.clamp(min=0)):
     """Make a Function from two plain functions."""
 
     class Relu(Function):
         @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return forward(x)
+        def setup_context(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
 
+    Relu.forward = staticmethod(forward)
     Relu.backward = staticmethod(lambda ctx, g: backward(ctx.saved_tensors[0], g))
     return Relu
 
@@ -433,6 +462,16 @@ class NoStatic:
 
 class ForwardOnly(Function):
     @staticmethod
+    def forward(x):
+        return x.clamp(min=0)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+
+class OldForwardOnly(Function):
+    @staticmethod
     def forward(ctx, x):
         return x.clamp(min=0)
 
@@ -443,9 +482,18 @@ def unpack(ctx, g):
 
 
 def relu_without_saving(backward):
+    class Relu(OldForwardOnly):
+        pass
+
+    Relu.backward = staticmethod(backward)
+    return Relu
+
+
+def relu_with_context(setup_context, backward=unpack):
     class Relu(ForwardOnly):
         pass
 
+    Relu.setup_context = staticmethod(setup_context)
     Relu.backward = staticmethod(backward)
     return Relu
 
@@ -453,6 +501,82 @@ def relu_without_saving(backward):
 def change_in_place(x, g):
     g *= x > 0
     return g
+
+
+class ForgetsToUnpack(ForwardOnly):
+    @staticmethod
+    def backward(ctx, grad_output):
+        x = ctx.saved_tensors
+        return grad_output * (x > 0)
+
+
+class BothForms(ForwardOnly):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    backward = staticmethod(unpack)
+
+
+class NoContext(Function):
+    @staticmethod
+    def forward(x):
+        return x.clamp(min=0)
+
+    backward = staticmethod(unpack)
+
+
+class KeepsItInTheClass(Function):
+    @staticmethod
+    def forward(ctx, x):
+        KeepsItInTheClass.mask = x > 0
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * KeepsItInTheClass.mask
+
+
+class KeepsTheInput(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x = x
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        return grad_output * (ctx.x > 0)
+
+
+def keep_input(ctx, inputs, output):
+    (ctx.x,) = inputs
+
+
+def keep_output(ctx, inputs, output):
+    ctx.y = output
+
+
+def save_output(ctx, inputs, output):
+    ctx.save_for_backward(output)
+
+
+class ChangesTheInput(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp_(min=0)
+
+    backward = staticmethod(unpack)
+
+
+class OldForm(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    backward = staticmethod(unpack)
 
 
 class SavesTheOutput(Function):
@@ -513,13 +637,13 @@ def nll_of_std(x, mean, std):
     return (0.5 * math.log(2 * math.pi) + torch.log(std) + (x - mean) ** 2 / (2 * std**2)).mean()
 
 
-def rate_by_descent(lr, steps, start=0.0, value=lambda a: a.exp(), sign=1):
+def rate_by_descent(lr, steps, value=lambda a: a.exp(), sign=1, over=torch.mean):
     def answer(counts):
-        mean = counts.float().mean()
-        a = torch.tensor(start, requires_grad=True)
+        counts = counts.double()
+        a = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
         for _ in range(steps):
             rate = a.exp()
-            loss = rate - mean * a + sign * torch.log(1 - torch.exp(-rate))
+            loss = over(rate - counts * a + sign * torch.log(1 - torch.exp(-rate)))
             (slope,) = torch.autograd.grad(loss, a)
             with torch.no_grad():
                 a -= lr * slope
@@ -581,6 +705,11 @@ def clip_without_keepdim(loss, w, x, y, most):
     return (g * (most / g.norm(dim=1)).clamp(max=1)).mean(0)
 
 
+def clip_without_clamp(loss, w, x, y, most):
+    g = samples(loss, w, x, y)
+    return (g * (most / (norms(g) + 1e-12))).mean(0)
+
+
 def clip_turned_round(loss, w, x, y, most):
     g = samples(loss, w, x, y)
     return (g * (norms(g) / most).clamp(max=1)).mean(0)
@@ -620,14 +749,14 @@ WRONG = {
     "tangent": [
         (tangent_with_height, "height of the line at x0"),
         (tangent_of_tensors, "value 1 of 2: it is a tensor, not a float"),
-        (tangent_unwatched, "error     RuntimeError"),
+        (tangent_unwatched, "make it with requires_grad=True"),
         (tangent_swapped, "wrong order"),
         (tangent_plus, "by -slope * x0"),
         (lambda f, x0: tangent_with_height(f, x0)[0], "it returns a float, not a tuple"),
     ],
     "pixel_gradient": [
         (gradient_watching_the_argument, "it switches requires_grad instead of watching a copy"),
-        (gradient_unwatched, "error     RuntimeError"),
+        (gradient_unwatched, "call requires_grad_() on it"),
         (gradient_of_a_result, "the .grad of a tensor that is no watched leaf is None"),
         (gradient_of_a_clone, "a clone of a watched image is not a leaf"),
         (gradient_watching_for_a_while, "image.grad is filled now"),
@@ -635,34 +764,47 @@ WRONG = {
         (lambda score, image: gradient_by_backward(score, image) * image, "the gradient alone"),
         (lambda score, image: score(image), "the score itself"),
         (lambda score, image: gradient_by_backward(score, image.float()), "dtype"),
+        (gradient_by_backward, "fills the .grad of the weights inside score"),
     ],
     "sgd_step": [
         (step_with_new_names, "the parameters have not moved"),
         (step_with_new_names_for_all, "nothing has moved: `p = p - ...`"),
         (step_watched, "error     RuntimeError: a leaf Variable"),
+        (step_watched, "under torch.no_grad()"),
         (step_uphill, "uphill"),
         (step_without_clearing, "still holds the old gradient"),
         (step_with_zeros, "full of zeros"),
         (step_for_all, "its .grad is None: leave it as it is"),
+        (step_for_all_by_lr, "None, which cannot be multiplied"),
         (step_returns, "it returns a tuple, not None"),
+        (step_switching_off, "use `with torch.no_grad():`"),
     ],
     "descend": [
-        (descend_without_clearing, "clear .grad before each backward"),
+        (
+            descend_with(torch.no_grad()(lambda x, lr: x.sub_(lr * x.grad))),
+            "clear .grad before each backward",
+        ),
         (descend_in_place, "changes its argument `start` in place"),
         (descend_on_the_graph, "still on the graph"),
         (descend_one_gradient, "computed once, at the start"),
-        (descend_watched, "error     RuntimeError: a leaf Variable"),
-        (descend_to_a_new_tensor, "no longer a leaf after `x = x - ...`"),
-        (descend_clearing_a_new_tensor, "x is a new tensor, and its .grad is None"),
-        (descend_to_an_unwatched_tensor, "makes a new, unwatched tensor"),
+        (descend_with(lambda x, lr: x.sub_(lr * x.grad)), "error     RuntimeError: a leaf Variable"),
+        (descend_with(lambda x, lr: x.sub_(lr * x.grad)), "under torch.no_grad()"),
+        (descend_with(lambda x, lr: x - lr * x.grad), "no longer a leaf after `x = x - ...`"),
+        (descend_with(clearing_a_new_tensor), "x is a new tensor, and its .grad is None"),
+        (descend_with(torch.no_grad()(lambda x, lr: x - lr * x.grad)), "makes a new, unwatched tensor"),
+        (descend_from_a_clone, "a clone of a watched start is not a leaf"),
         (descend_detached_at_the_end, "its graph grows with every step"),
         (descend_uphill, "uphill"),
         (lambda f, x, lr, n: f(descend_by_func(f, x, lr, n)), "the point where it is reached"),
     ],
     "gradient_in_chunks": [
-        (chunks_summed, "the sum of the chunks' gradients"),
-        (chunks_averaged, "the weight of its number of rows"),
-        (chunks_of_equal_weight, "the last one has fewer rows than size"),
+        (chunks_weighted(lambda n, total, size: 1), "the sum of the chunks' gradients"),
+        (chunks_weighted(lambda n, total, size: 1 / -(-total // size)), "the weight of its number of rows"),
+        (chunks_weighted(lambda n, total, size: size / total), "the last one has fewer rows than size"),
+        (chunks_weighted(lambda n, total, size: 1 / total), "the weight 1 / (all rows)"),
+        (chunks_by_one_loss, "graphs of earlier chunks are still in memory"),
+        (chunks_kept, "call backward for each chunk"),
+        (chunks_retained, "call backward for each chunk"),
         (chunks_cleared, "last chunk alone"),
         (chunks_all_at_once, "MemoryError: 5 rows at once, but only 2 fit"),
         (chunks_without_rest, "short last chunk are missing"),
@@ -678,12 +820,19 @@ WRONG = {
         (network(lambda x, y, z, h: {"scale": 2}), "divided by their number"),
         (network(lambda x, y, z, h: {"scale": 2 / y.size}), "number of outputs"),
         (network(lambda x, y, z, h: {"scale": -2 / len(x)}), "scores - y"),
-        (network(lambda x, y, z, h: {"bias": lambda d: d.mean(0)}), "not their mean"),
-        (network(lambda x, y, z, h: {"bias": lambda d: d}), "sum over the rows"),
-        (network(lambda x, y, z, h: {"bias": lambda d: d.sum(0, keepdims=True)}), "value 2 of 3: its shape"),
-        (network(lambda x, y, z, h: {"pick": lambda a, b, c: (a, c, b)}), "in another order"),
+        (network(lambda x, y, z, h: {"bias": lambda d, _: d.mean(0)}), "not their mean"),
+        (network(lambda x, y, z, h: {"bias": lambda d, _: d}), "sum over the rows"),
+        (
+            network(lambda x, y, z, h: {"bias": lambda d, _: d.sum(0, keepdims=True)}),
+            "value 2 of 3: its shape",
+        ),
+        (network(lambda x, y, z, h: {"bias": lambda _, d_h: d_h.sum(0)}), "b1 is added before it"),
+        (network(lambda x, y, z, h: {"pick": lambda a, b, c: (a, c, b)}), "in the order w1, w2, b1"),
+        (network(lambda x, y, z, h: {"pick": lambda a, b, c: (c, b, a)}), "in the order w2, b1, w1"),
         (network(lambda x, y, z, h: {"pick": lambda *g: list(g)}), "it returns a list, not a tuple"),
         (tanh_untransposed, "error     ValueError: matmul"),
+        (tanh_by_autograd, "use NumPy alone"),
+        (tanh_by_func, "use NumPy alone"),
     ],
     "ReLU": [
         (relu_like(lambda x, g: (x > 0).to(x.dtype)), "multiplied by grad_output"),
@@ -693,13 +842,24 @@ WRONG = {
         (relu_like(lambda x, g: g * x.clamp(min=0)), "1 where x is positive"),
         (relu_like(lambda x, g: g[x > 0]), "error     RuntimeError"),
         (relu_like(lambda x, g: None), "backward returns nothing"),
-        (relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp_(min=0)), "changes its argument `x` in place"),
+        (relu_like(lambda x, g: g * (x > 0), lambda x: x.clamp_(min=0)), "forward returns x itself"),
+        (ChangesTheInput, "changes its argument `x` in place"),
         (relu_like(lambda x, g: g * (x > 0), lambda x: x.abs()), "at key 'output'"),
         (relu_like(lambda x, g: (g * (x > 0)).float(), lambda x: x.clamp(min=0).float()), "keep the dtype"),
         (relu_like(change_in_place), "changes grad_output in place"),
         (relu_without_saving(unpack), "nothing was saved"),
         (relu_without_saving(lambda ctx, g: g * (ctx.saved_tensors[0] > 0)), "nothing was saved"),
+        (relu_with_context(lambda ctx, inputs, output: None), "nothing was saved"),
+        (relu_with_context(lambda ctx, inputs, output: ctx.save_for_backward(inputs)), "inputs is a tuple"),
+        (BothForms, "with a setup_context, forward takes no ctx"),
+        (NoContext, "it needs a setup_context(ctx, inputs, output)"),
+        (KeepsItInTheClass, "a second call spoils the backward of the first"),
+        (KeepsTheInput, "where its input is changed in place before backward"),
+        (relu_with_context(keep_input, lambda ctx, g: g * (ctx.x > 0)), "where its input is changed"),
+        (relu_with_context(keep_output, lambda ctx, g: g * (ctx.y > 0)), "where its output is changed"),
+        (ForgetsToUnpack, "`(x,) = ctx.saved_tensors`"),
         (ForwardOnly, "error     NotImplementedError"),
+        (OldForwardOnly, "error     NotImplementedError"),
         (NoStatic, "error     AttributeError"),
         (torch.relu, "error     AttributeError"),
     ],
@@ -711,6 +871,7 @@ WRONG = {
         (lambda x, m, s: (nll(x, m, s) - s).mean(), "log_std is missing"),
         (lambda x, m, s: (nll(x, m, s) - 2 * s).mean(), "log_std comes with the other sign"),
         (nll_by_density, "exp underflows to 0"),
+        (lambda x, m, s: -(-nll(x, m, s)).exp().mean().log(), "the mean of the logarithms"),
         (lambda x, m, s: torch.tensor(nll(x, m, s).mean().item()), "cut off from the graph"),
         (nll_of_std, "std is log_std.exp()"),
         (nll_of_numbers, "its gradient with respect to log_std"),
@@ -724,15 +885,19 @@ WRONG = {
         (rate_by_descent(0.1, 1000, value=lambda a: a), "logarithm of the rate"),
         (rate_by_descent(-0.1, 1000), "goes uphill"),
         (lambda counts: math.nan * counts.sum().item(), "Is lr too large"),
+        (rate_by_descent(0.1, 1000, over=torch.sum), "the loss a sum instead of a mean"),
+        (rate_by_descent(1.0, 1000), "the counts before came out right. Are the steps too large?"),
         (rate_by_descent(0.1, 1000, sign=-1), "has the wrong sign"),
-        (rate_by_descent(0.1, 1000, sign=0), "have the term log(1 - exp(-rate))"),
-        (rate_by_descent(0.1, 5), "check"),
+        (rate_by_descent(0.1, 1000, sign=0), "every factor of the probability"),
+        (rate_by_descent(0.1, 5), "still falling at the end? More steps"),
+        (rate_by_descent(0.1, 200), "the value is 0.46524, not 0.46421: between the start"),
         (lambda counts: torch.tensor(rate_by_newton(counts)), "it returns a tensor, not a float"),
     ],
     "clipped_gradient": [
         (clip_the_mean, "the mean gradient was clipped"),
         (clip_to_the_norm, "stay as they are"),
-        (clip_without_keepdim, "RuntimeError"),
+        (clip_without_keepdim, "use keepdim=True"),
+        (clip_without_clamp, "the factor is never more than 1"),
         (lambda loss, w, x, y, m: samples(loss, w, x, y).mean(0), "nothing was clipped"),
         (lambda loss, w, x, y, m: samples(loss, w, x, y).clamp(-m, m).mean(0), "clamped by itself"),
         (lambda loss, w, x, y, m: len(x) * clip_by_where(loss, w, x, y, m), "the sum over the rows"),
@@ -752,9 +917,9 @@ RIGHT = {
     ],
     "sgd_step": [step_by_data, step_by_optimizer, step_by_copy],
     "descend": [descend_by_func, descend_by_optimizer, descend_by_data],
-    "gradient_in_chunks": [chunks_returned, chunks_row_by_row, chunks_by_one_loss],
-    "tanh_gradients": [tanh_by_autograd, tanh_by_rows],
-    "ReLU": [SavesTheOutput, SavesTheMask, WithSetupContext],
+    "gradient_in_chunks": [chunks_returned, chunks_row_by_row, chunks_by_losses],
+    "tanh_gradients": [tanh_by_einsum, tanh_by_rows],
+    "ReLU": [OldForm, SavesTheOutput, SavesTheMask, WithSetupContext, relu_with_context(save_output)],
     "gaussian_nll": [
         lambda x, m, s: nll(x, m, s).mean(),
         lambda x, m, s: -Normal(m, s.exp()).log_prob(x).mean(),

@@ -110,6 +110,35 @@ class WindowsWithoutSelf(WindowsWithOldTarget):
         return self.series[index : index + size], self.series[index + size]  # noqa: F821
 
 
+class WindowsBySlice(WindowsWithOldTarget):
+    def __getitem__(self, index):
+        window = self.series[index : index + self.size + 1]
+        return window[:-1], window[-1]
+
+
+class WindowsByRemainder(WindowsBySlice):
+    def __getitem__(self, index):
+        return super().__getitem__(index % len(self))
+
+
+class WindowsThatCount(WindowsByRemainder):
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+
+class WindowsOnTheClass(WindowsWithOldTarget):
+    def __init__(self, series, size):
+        type(self).series, type(self).size = series, size
+
+    def __getitem__(self, index):
+        return self.series[index : index + self.size], self.series[index + self.size]
+
+
+class WindowsInARing(WindowsWithOldTarget):
+    def __getitem__(self, index):
+        return self.series[index : index + self.size], self.series[(index + self.size) % len(self.series)]
+
+
 def by_counter(samples, batch_size, epochs, drop_last):
     steps = 0
     for _ in range(epochs):
@@ -148,9 +177,9 @@ def pad_by_sequence(samples):
     return padded(samples, pad_sequence([s["X"] for s in samples], batch_first=True))
 
 
-def pad_by_copy(samples):
+def pad_by_copy(samples, dtype=None):
     longest = max(s["X"].shape[0] for s in samples)
-    x = torch.zeros(len(samples), longest, samples[0]["X"].shape[1])
+    x = torch.zeros(len(samples), longest, samples[0]["X"].shape[1], dtype=dtype)
     mask = torch.zeros(len(samples), longest, dtype=torch.bool)
     for i, s in enumerate(samples):
         x[i, : len(s["X"])] = s["X"]
@@ -168,6 +197,16 @@ def pad_pair(samples):
 def pad_features(samples):
     longest = max(len(s["X"]) for s in samples)
     return padded(samples, torch.stack([F.pad(s["X"], (0, longest - len(s["X"]))) for s in samples]))
+
+
+def pad_first_two(samples):
+    return pad_by_sequence([samples[0], samples[1]])
+
+
+def pad_with_flat_lengths(samples):
+    batch = pad_by_sequence(samples)
+    lengths = torch.tensor([len(s["X"]) for s in samples])
+    return {**batch, "mask": torch.arange(batch["X"].shape[1]) < lengths}
 
 
 def pad_without_mask(samples):
@@ -261,6 +300,23 @@ def buckets_by_index(lengths, batch_size, generator):
     return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
 
 
+def buckets_by_tensor_index(lengths, batch_size, generator):
+    batches = buckets(lengths, batch_size)
+    return batches[torch.randperm(len(batches), generator=generator)]
+
+
+def buckets_by_list_index(lengths, batch_size, generator):
+    batches = buckets(lengths, batch_size)
+    return batches[torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def buckets_with_one_swap(lengths, batch_size, generator):
+    batches = buckets(lengths, batch_size)
+    i = int(torch.randint(len(batches), (1,), generator=generator))
+    batches[0], batches[i] = batches[i], batches[0]
+    return batches
+
+
 def buckets_in_order(lengths, batch_size, generator):
     return buckets(lengths, batch_size)
 
@@ -322,7 +378,7 @@ def stats_by_integer_sums(loader):
     for images, _ in loader:
         x = images.to(torch.float64).permute(1, 0, 2, 3).flatten(1)
         n, s, q = n + x.shape[1], s + x.sum(1), q + (x * x).sum(1)
-    return s / n, torch.sqrt(q / n - (s / n) ** 2)
+    return s / n, torch.sqrt(torch.clamp(q / n - (s / n) ** 2, min=0.0))
 
 
 def stats_by_merging(loader):
@@ -351,12 +407,13 @@ def stats_of_cast_pixels(loader):
     return pixels.mean(dim=1), pixels.std(dim=1, correction=0)
 
 
-def stats_by_sums(loader, count=lambda x: x.numel() // x.shape[1], cast=torch.Tensor.double):
+def stats_by_sums(loader, count=lambda x: x.numel() // x.shape[1], cast=torch.Tensor.double, least=None):
     n, s, q = 0, 0, 0
     for images, _ in loader:
         x = cast(images)
         n, s, q = n + count(x), s + x.sum((0, 2, 3)), q + (x * x).sum((0, 2, 3))
-    return s / n, (q / n - (s / n) ** 2).sqrt()
+    variance = q / n - (s / n) ** 2
+    return s / n, (variance if least is None else variance.clamp(min=least)).sqrt()
 
 
 def stats_of_mean_variances(loader):
@@ -368,10 +425,11 @@ def stats_of_mean_variances(loader):
     return s / n, (v / n).sqrt()
 
 
-def stats_of_mean_squares(loader):
+def stats_of_mean_squares(loader, least=None):
     both = [(x.double().mean((0, 2, 3)), x.double().square().mean((0, 2, 3))) for x, _ in loader]
     mean, squares = (torch.stack(values).mean(0) for values in zip(*both, strict=True))
-    return mean, (squares - mean**2).sqrt()
+    variance = squares - mean**2
+    return mean, (variance if least is None else variance.clamp(min=least)).sqrt()
 
 
 def stats_in_two_passes(loader):
@@ -379,6 +437,20 @@ def stats_in_two_passes(loader):
     mean = sum(x.double().sum(dim=(0, 2, 3)) for x, _ in loader) / n
     var = sum((x.double() - mean[:, None, None]).square().sum(dim=(0, 2, 3)) for x, _ in loader) / n
     return mean, var.sqrt()
+
+
+def stats_of_means_in_two_passes(loader):
+    mean = torch.stack([x.double().mean(dim=(0, 2, 3)) for x, _ in loader]).mean(0)
+    squares = [(x.double() - mean[:, None, None]).square().mean(dim=(0, 2, 3)) for x, _ in loader]
+    return mean, torch.stack(squares).mean(0).sqrt()
+
+
+def stats_cast_after_the_sums(loader):
+    n, s, q = 0, 0, 0
+    for x, _ in loader:
+        n += x.numel() // x.shape[1]
+        s, q = s + x.sum((0, 2, 3)).double(), q + x.square().sum((0, 2, 3)).double()
+    return s / n, (q / n - (s / n) ** 2).sqrt()
 
 
 def stats_of_means(loader):
@@ -478,6 +550,22 @@ def split_with_a_fixed_seed(train_view, plain_view, labels, share, generator):
     return split_by_class(train_view, plain_view, labels, share, torch.Generator().manual_seed(0))
 
 
+def split_with_its_seed(train_view, plain_view, labels, share, generator):
+    own = torch.Generator().manual_seed(generator.initial_seed())
+    return split_by_class(train_view, plain_view, labels, share, own)
+
+
+def split_with_a_new_start(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(1)
+        generator.manual_seed(generator.initial_seed())
+        places = places[torch.randperm(len(places), generator=generator)].tolist()
+        cut = int(len(places) * share)
+        validation, training = validation + places[:cut], training + places[cut:]
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
 def split_with_bare_squeeze(train_view, plain_view, labels, share, generator):
     training, validation = [], []
     for c in labels.unique():
@@ -494,6 +582,37 @@ def split_by_rotation(train_view, plain_view, labels, share, generator):
         places = (labels == c).nonzero().squeeze(1)
         places = places.roll(int(torch.randint(len(places), (1,), generator=generator))).tolist()
         cut = int(len(places) * share)
+        validation, training = validation + places[:cut], training + places[cut:]
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_in_variants(train_view, plain_view, labels, share, generator, change):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero()
+        order = torch.randperm(len(places), generator=generator)
+        places = {"rows": places[order], "lists": places[order].tolist(), "positions": order.tolist()}[change]
+        cut = int(len(places) * share)
+        validation, training = [*validation, *places[:cut]], [*training, *places[cut:]]
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_shuffled_after(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(1)
+        cut = int(len(places) * share)
+        for part, half in ((validation, places[:cut]), (training, places[cut:])):
+            part += half[torch.randperm(len(half), generator=generator)].tolist()
+    return Subset(train_view, training), Subset(plain_view, validation)
+
+
+def split_rounded(train_view, plain_view, labels, share, generator):
+    training, validation = [], []
+    for c in labels.unique():
+        places = (labels == c).nonzero().squeeze(1)
+        places = places[torch.randperm(len(places), generator=generator)].tolist()
+        cut = round(len(places) * share)
         validation, training = validation + places[:cut], training + places[cut:]
     return Subset(train_view, training), Subset(plain_view, validation)
 
@@ -588,7 +707,7 @@ WRONG = {
                 torch.tensor([float(v) for v in list(row.values())[:-1]]),
                 torch.tensor(classes.index(row["species"])),
             ),
-            "could not convert string to float",
+            "the species need not be the last column",
         ),
         (
             lambda row, classes: (floats(row), torch.tensor(classes.index(row["species"]) + 1)),
@@ -604,7 +723,7 @@ WRONG = {
                 torch.tensor([v for c, v in row.items() if c != "species"]),
                 torch.tensor(0),
             ),
-            "error     ",
+            "float(text) makes a number of one",
         ),
         (lambda row, classes: (floats(row).double(), torch.tensor(classes.index(row["species"]))), "float64"),
         (
@@ -619,6 +738,11 @@ WRONG = {
         (WindowsOneTooLong, "no reading after it"),
         (WindowsWithOldTarget, "take the one that follows it"),
         (WindowsWithFloats, "an int, not a tensor"),
+        (WindowsBySlice, "a `for` loop does not stop after the last sample"),
+        (WindowsByRemainder, "raise IndexError from index len(self) on"),
+        (WindowsThatCount, "raise IndexError from index len(self) on"),
+        (WindowsOnTheClass, "not in the class"),
+        (WindowsInARing, "raise IndexError from index len(self) on"),
         (WindowsWithoutSelf, "NameError: name 'size' is not defined"),
         (lambda series, size: series.unfold(0, size, 1), "check 1 of 4"),
     ],
@@ -635,6 +759,7 @@ WRONG = {
     ],
     "sampling_weights": [
         (weights_as_list, "make a tensor"),
+        (lambda y, s: -(s / y.bincount(minlength=len(s)))[y], "weights must not be negative"),
         (lambda y, s: (100 * s / y.bincount(minlength=len(s)))[y].long(), "expected float"),
         (lambda y, s: s[y], "divide it among them"),
         (lambda y, s: 1 / y.bincount()[y], "multiply by the share"),
@@ -645,8 +770,11 @@ WRONG = {
         (lambda y, s: float(s[0]), "of type float"),
     ],
     "pad_samples": [
-        (pad_pair, "ValueError"),
-        (pad_features, "error     RuntimeError"),
+        (pad_by_copy, "the dtype of X is lost"),
+        (pad_pair, "not only two"),
+        (pad_first_two, "only the first two samples are used"),
+        (pad_features, "the columns were padded"),
+        (pad_with_flat_lengths, "lengths[:, None]"),
         (pad_without_mask, "the keys are"),
         (pad_with_nonzero_mask, "make the mask from the lengths"),
         (pad_steps_first, "its shape is"),
@@ -665,16 +793,21 @@ WRONG = {
         (lambda images: list(images_by_pad(images)), "it returns a list, not a tensor"),
     ],
     "bucket_batches": [
-        (buckets_with_the_rest_last, "shuffle all batches"),
+        (buckets_with_the_rest_last, "place 2 of the list always holds"),
         (buckets_rotated, "only rotated"),
         (buckets_by_a_new_generator, "every call gives the same order"),
         (buckets_by_index, "an index comes twice"),
         (buckets_in_order, "shuffle the list of batches"),
         (buckets_by_python_random, "pass generator=generator"),
         (buckets_without_rest, "every sample must come"),
-        (buckets_of_lengths, "each index once"),
+        (buckets_of_lengths, "the batches hold lengths"),
         (buckets_shuffled_inside, "similar lengths must share a batch"),
         (buckets_downwards, "sort upwards"),
+        (buckets_by_tensor_index, "not a tensor of them"),
+        (buckets_by_list_index, "not a list of them"),
+        (buckets_with_one_swap, "too few orders"),
+        (lambda n, b, g: buckets_by_argsort(n, b, None), "pass generator=generator"),
+        (lambda n, b, g: buckets_by_argsort(n, b, torch.Generator().manual_seed(1)), "every seed gives"),
         (lambda n, b, g: torch.tensor(n).argsort().split(b), "in the order of their lengths"),
     ],
     "encode_labels": [
@@ -707,9 +840,11 @@ WRONG = {
         ),
     ],
     "channel_stats": [
-        (stats_of_cast_pixels, "the pixels of all batches were kept"),
+        (stats_of_cast_pixels, "5 batches were kept"),
+        (stats_by_sums, "clamp(min=0) before sqrt()"),
         (stats_of_mean_variances, "how the batches differ from each other is missing"),
         (stats_of_mean_squares, "a small batch counts as much"),
+        (lambda loader: stats_of_mean_squares(loader, least=0), "a small batch counts as much"),
         (lambda loader: stats_by_sums(loader, count=torch.numel), "holds all channels"),
         (lambda loader: stats_by_sums(loader, count=lambda x: x.shape[2] * x.shape[3]), "number of pictures"),
         (
@@ -718,9 +853,13 @@ WRONG = {
             ),
             "divided by 255",
         ),
-        (stats_of_everything, "batches were kept at a time"),
+        (stats_of_everything, "batches were kept"),
         (stats_in_two_passes, "was read 3 times"),
         (stats_of_means, "check"),
+        (stats_of_means_in_two_passes, "a small batch counts as much"),
+        (stats_cast_after_the_sums, "wrap around at 256"),
+        (lambda loader: stats_by_sums(loader, count=len), "the pictures were counted, so a root is NaN"),
+        (lambda loader: stats_by_sums(loader, count=len, least=0), "the pictures were counted: a batch has"),
         (stats_of_batches, "keep sums and a count"),
         (stats_in_float32, "float32 loses too many digits"),
         (stats_without_a_root, "its square root"),
@@ -748,8 +887,15 @@ WRONG = {
         (split_as_a_whole, "not class by class"),
         (split_of_one_view, "would be augmented"),
         (split_with_the_global_generator, "pass generator=generator"),
+        (split_with_its_seed, "every call gives the same split"),
+        (split_with_a_new_start, "every call gives the same split"),
         (split_with_a_fixed_seed, "every seed gives the same split"),
-        (split_of_indices, "error     "),
+        (split_of_indices, "return two Subsets"),
+        (lambda *a: split_in_variants(*a, change="rows"), "squeeze(1)"),
+        (lambda *a: split_in_variants(*a, change="lists"), "squeeze(1)"),
+        (lambda *a: split_in_variants(*a, change="positions"), "positions within the class"),
+        (split_shuffled_after, "before you cut"),
+        (split_rounded, "always goes down"),
         (lambda t, p, y, s, g: split_by_class(t, p, y, s, g)[::-1], "training first"),
         (lambda t, p, y, s, g: split_by_class(t, p, y, 1 - s, g), "check"),
         (
@@ -785,11 +931,15 @@ RIGHT = {
         weights_by_loop,
         lambda y, s: s.double()[y] / y.bincount()[y],
     ],
-    "pad_samples": [pad_by_sequence, pad_by_copy],
+    "pad_samples": [pad_by_sequence, lambda s: pad_by_copy(s, s[0]["X"].dtype)],
     "pad_images": [images_by_pad, images_by_numpy_loop],
     "bucket_batches": [buckets_by_argsort, buckets_by_pop],
     "encode_labels": [encode_by_unique, encode_by_counting],
-    "channel_stats": [stats_by_integer_sums, stats_by_merging],
+    "channel_stats": [
+        stats_by_integer_sums,
+        stats_by_merging,
+        lambda loader: stats_by_sums(loader, least=0),
+    ],
     "to_pictures": [undo_by_loop, undo_by_view],
     "stratified_split": [split_by_class, split_by_walking],
     "share": [share_with_yield_from, share_by_islice],

@@ -66,6 +66,18 @@ class InPlace(Scaled):
         return logits.div_(self.temperature.detach())
 
 
+class InPlaceOnTheGraph(Scaled):
+    def forward(self, logits):
+        logits /= self.temperature
+        return logits
+
+
+class OfANumber(nn.Module):
+    def __init__(self, start):
+        super().__init__()
+        self.temperature = nn.Parameter(start)
+
+
 class OtherName(nn.Module):
     def __init__(self, start):
         super().__init__()
@@ -114,6 +126,14 @@ def counts_by_prefix(model):
         if parameter.requires_grad:
             counts[name.partition(".")[0]] += parameter.numel()
     return counts
+
+
+def counts_by_parts(model):
+    def own(child):
+        tensors = {p for part in child.modules() for p in part.parameters(recurse=False) if p.requires_grad}
+        return sum(map(torch.numel, tensors))
+
+    return {name: own(child) for name, child in model.named_children()}
 
 
 def counts_by_product(model):
@@ -203,6 +223,32 @@ def classify_columns(model, images):
         best = model.eval()(images).softmax(dim=0).max(dim=1)
     model.train(training)
     return best.indices, best.values
+
+
+def classify_by_forward(model, images):
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        best = model.forward(images).softmax(dim=1).max(dim=1)
+    model.train(training)
+    return best.indices, best.values
+
+
+def naive_softmax(logits):
+    return torch.exp(logits) / torch.exp(logits).sum(dim=1, keepdim=True)
+
+
+def classify_naively(model, images):
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        best = naive_softmax(model(images)).max(dim=1)
+    model.train(training)
+    return best.indices, best.values
+
+
+def classify_half_naively(model, images):
+    return classify_with_a_copy(model, images)[0], classify_naively(model, images)[1]
 
 
 def classify_by_inference_mode(model, images):
@@ -336,6 +382,23 @@ class SetsTheMode(InAModuleList):
         return sum(model.eval()(x).softmax(dim=1) for model in self.members) / len(self.members)
 
 
+class SetsTheModeBack(InAModuleList):
+    def forward(self, x):
+        self.eval()
+        mean = super().forward(x)
+        self.train()
+        return mean
+
+
+class SetsOneModeBack(InAModuleList):
+    def forward(self, x):
+        mode = self.training
+        self.eval()
+        mean = super().forward(x)
+        self.train(mode)
+        return mean
+
+
 class Halved(InAModuleList):
     def forward(self, x):
         return sum(model(x).softmax(dim=1) for model in self.members) / 2
@@ -349,6 +412,16 @@ class MeanLogits(InAModuleList):
 class Summed(InAModuleList):
     def forward(self, x):
         return sum(model(x).softmax(dim=1) for model in self.members)
+
+
+class ByForward(InAModuleList):
+    def forward(self, x):
+        return sum(model.forward(x).softmax(dim=1) for model in self.members) / len(self.members)
+
+
+class Naive(InAModuleList):
+    def forward(self, x):
+        return sum(naive_softmax(model(x)) for model in self.members) / len(self.members)
 
 
 class OverSamples(InAModuleList):
@@ -394,6 +467,39 @@ class ByNames(nn.Module):
 
 def run_it(conv, shape):
     return tuple(conv(torch.zeros(shape)).shape)
+
+
+def run_one(conv, shape):
+    return (shape[0], *conv(torch.zeros(1, *shape[1:])).shape[1:])
+
+
+def run_its_like(conv, shape):
+    settings = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+    return tuple(nn.Conv2d(conv.in_channels, conv.out_channels, *settings)(torch.zeros(shape)).shape)
+
+
+def run_one_like_it(conv, shape):
+    settings = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+    like = nn.Conv2d(conv.in_channels, conv.out_channels, *settings)
+    return (shape[0], *like(torch.zeros(1, *shape[1:])).shape[1:])
+
+
+def run_one_by_forward(conv, shape):
+    return (shape[0], *conv.forward(torch.zeros(1, *shape[1:])).shape[1:])
+
+
+def run_one_as_a_function(conv, shape):
+    x = torch.zeros(1, *shape[1:])
+    out = F.conv2d(
+        input=x, weight=conv.weight, stride=conv.stride, padding=conv.padding, dilation=conv.dilation
+    )
+    return (shape[0], *out.shape[1:])
+
+
+def run_one_like_it_on_meta(conv, shape):
+    settings = conv.kernel_size, conv.stride, conv.padding, conv.dilation
+    like = nn.Conv2d(conv.in_channels, conv.out_channels, *settings, device="meta")
+    return (shape[0], *like(torch.empty(1, *shape[1:], device="meta")).shape[1:])
 
 
 def run_it_on_meta(conv, shape):
@@ -519,6 +625,31 @@ def described_too_late(model):
             )
 
 
+def described_by_a_late_lambda(model):
+    for module in model.modules():
+        count = sum(p.numel() for p in module.parameters(recurse=False))
+        if count:
+            before = module.extra_repr()
+            module.extra_repr = lambda: f"{before}, {count} parameters"  # noqa: B023
+
+
+def described_by_a_late_function(model):
+    for module in model.modules():
+        before, count = module.extra_repr(), sum(p.numel() for p in module.parameters(recurse=False))
+
+        def described():
+            return ", ".join(text for text in (before, f"{count} parameters") if text)  # noqa: B023
+
+        if count:
+            module.extra_repr = described
+
+
+def described_in_total(model):
+    for module in model.modules():
+        if list(module.parameters(recurse=False)):
+            module.extra_repr = lambda: f"{sum(p.numel() for p in model.parameters())} parameters"
+
+
 def described_with_children(model):
     for module in model.modules():
         text, count = module.extra_repr(), sum(p.numel() for p in module.parameters())
@@ -589,6 +720,14 @@ def described_by_class(model):
     for m in model.modules():
         if list(m.parameters(recurse=False)):
             type(m).extra_repr = lambda self: f"{sum(p.numel() for p in self.parameters())} parameters"
+
+
+def described_by_the_class_repr(model):
+    for m in model.modules():
+        n = sum(p.numel() for p in m.parameters(recurse=False))
+        if n:
+            before = repr(m).removesuffix(")")
+            type(m).__repr__ = lambda self, before=before, n=n: f"{before}, {n} parameters)"
 
 
 # capture
@@ -786,6 +925,23 @@ def silence_by_mask(module, channel):
     return module.register_forward_hook(hook)
 
 
+def silence_by_multiplying(module, channel):
+    def hook(module, args, output):
+        output = output.clone()
+        output[:, channel] *= 0
+        return output
+
+    return module.register_forward_hook(hook)
+
+
+def silence_by_where(module, channel):
+    def hook(module, args, output):
+        chosen = torch.arange(output.shape[1]) == channel
+        return torch.where(chosen[:, None, None], 0.0, output)
+
+    return module.register_forward_hook(hook)
+
+
 def silence_by_copy(module, channel):
     def hook(module, args, output):
         output = output.clone()
@@ -800,6 +956,24 @@ def silence_detached(module, channel):
         output = output.detach().clone()
         output[:, channel] = 0
         return output
+
+    return module.register_forward_hook(hook)
+
+
+def silence_by_data(module, channel):
+    def hook(module, args, output):
+        output = output.clone()
+        output.data[:, channel] = 0
+        return output
+
+    return module.register_forward_hook(hook)
+
+
+def silence_detaching_the_others(module, channel):
+    def hook(module, args, output):
+        result = output.detach().clone()
+        result[:, channel] = 0 * output[:, channel].nan_to_num(0, 0, 0)
+        return result
 
     return module.register_forward_hook(hook)
 
@@ -839,6 +1013,14 @@ def mismatches_by_loop(model, reference):
         if name not in a or name not in b or a[name].shape != b[name].shape:
             names.append(name)
     return sorted(names)
+
+
+def mismatches_of_registered(model, reference):
+    a, b = (
+        {name: tensor.shape for name, tensor in [*m.named_parameters(), *m.named_buffers()]}
+        for m in (model, reference)
+    )
+    return sorted(name for name in {*a, *b} if a.get(name) != b.get(name))
 
 
 def mismatches_of_items(model, reference):
@@ -888,6 +1070,33 @@ class AnotherBottleneck(nn.Module):
             out = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(out))
             out = out.relu() if i < 3 else out
         return (out + (self.downsample(x) if self.downsample else x)).relu()
+
+
+class WithARelu(AnotherBottleneck):
+    def __init__(self, in_channels, channels, stride=1):
+        super().__init__(in_channels, channels, stride)
+        self.relu = nn.ReLU()
+
+
+class CalledAct(RightBottleneck):
+    def __init__(self, in_channels, channels, stride=1):
+        super().__init__(in_channels, channels, stride)
+        self.act = self.relu
+        del self.relu
+
+    def forward(self, x):
+        shortcut = self.downsample(x) if self.downsample else x
+        out = self.act(self.bn1(self.conv1(x)))
+        out = self.act(self.bn2(self.conv2(out)))
+        return self.act(self.bn3(self.conv3(out)) + shortcut)
+
+
+class WithTheOldCondition(RightBottleneck):
+    def __init__(self, in_channels, channels, stride=1):
+        super().__init__(in_channels, channels, stride)
+        if stride != 1 or in_channels != channels:
+            out = 4 * channels
+            self.downsample = nn.Sequential(conv1x1(in_channels, out, stride), nn.BatchNorm2d(out))
 
 
 class StridedFirst(RightBottleneck):
@@ -983,6 +1192,8 @@ WRONG = {
         (ByItem, "off the graph"),
         (WithoutReturn, "is there a `return`"),
         (InPlace, "changes its argument `logits` in place"),
+        (InPlaceOnTheGraph, "why       it changes its argument `logits` in place"),
+        (OfANumber, "nn.Parameter takes a tensor"),
         (OtherName, "called temperature"),
         (OneElement, "shape (1,); expected: shape ()"),
         (NoForward, "missing the required"),
@@ -1009,6 +1220,7 @@ WRONG = {
             },
             "buffers are counted",
         ),
+        (counts_by_prefix, "counts for both"),
     ],
     "classify": [
         (classify_in_training_mode, "the model ran in training mode"),
@@ -1020,6 +1232,9 @@ WRONG = {
         (classify_and_leave_the_parts, "its parts are not"),
         (classify_without_a_block, "ends with its block"),
         (classify_detached, "drops only afterwards"),
+        (classify_by_forward, "goes past its hooks"),
+        (classify_naively, "infinite / infinite is nan"),
+        (classify_half_naively, "infinite / infinite is nan"),
         (classify_columns, "each column adds up to 1"),
         (lambda model, images: model(images).argmax(1), "a tensor, not a tuple"),
     ],
@@ -1039,21 +1254,30 @@ WRONG = {
         (InAList, "a Python list or tuple hides the models"),
         (Copied, "are copies"),
         (SetsTheMode, "changes the mode"),
+        (SetsTheModeBack, "changes the mode"),
+        (SetsOneModeBack, "changes the mode"),
         (Halved, "divided by 2"),
         (MeanLogits, "the softmax of the mean logits"),
         (Summed, "the sum of the probabilities"),
+        (ByForward, "goes past its hooks"),
+        (Naive, "infinite / infinite is nan"),
         (OverSamples, "softmax ran over the samples"),
         (EarlyReturn, "only the first model is heard"),
         (ListCalled, 'missing the required "forward"'),
     ],
     "output_shape": [
-        (run_it, "check 7 of 7"),
-        (lambda conv, shape: conv(torch.zeros(shape)).shape, "check 7 of 7"),
+        (run_it, "this runs the convolution: compute the shape from the formula"),
+        (run_one, "this runs the convolution: compute the shape from the formula"),
+        (run_its_like, "this runs the convolution: compute the shape from the formula"),
+        (run_one_like_it, "this runs the convolution"),
+        (run_one_by_forward, "this runs the convolution"),
+        (run_one_as_a_function, "this runs the convolution"),
+        (lambda conv, shape: conv(torch.zeros(shape)).shape, "this runs the convolution"),
         (sizes_by(lambda n, k, s, p, d: (n + p - d * (k - 1) - 1) // s + 1), "both sides"),
         (sizes_by(lambda n, k, s, p, d: (n + 2 * p - k) // s + 1), "dilation is ignored"),
         (sizes_by(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) // s), "+ 1 at the end"),
         (sizes_by(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) / s + 1), "gives a float"),
-        (sizes_by(lambda n, k, s, p, d: round((n + 2 * p - d * (k - 1) - 1) / s) + 1), "check"),
+        (sizes_by(lambda n, k, s, p, d: round((n + 2 * p - d * (k - 1) - 1) / s) + 1), "not to the nearest"),
         (sizes_by(lambda n, k, s, p, d: (n + 2 * p - d * (k - 1) - 1) // s + 1, second=0), "entry 0"),
         (lambda conv, shape: (shape[0], conv.out_channels, *shape[2:]), "value 3 of 4"),
         (lambda conv, shape: counted_positions(conv, shape)[1:], "batch dimension is missing"),
@@ -1071,14 +1295,18 @@ WRONG = {
     ],
     "add_counts": [
         (described_without_the_old_text, "what the modules said before is lost"),
-        (described_recursively, "RecursionError"),
-        (described_too_late, "every module says what the last one should"),
+        (described_recursively, "RecursionError: the new extra_repr calls itself"),
+        (described_too_late, "every layer shows the last layer's text"),
+        (described_by_a_late_lambda, "every layer shows the last layer's text"),
+        (described_by_a_late_function, "every layer shows the last layer's text"),
+        (described_in_total, "value 2 of 5"),
         (described_with_children, "count its own parameters only"),
         (described_everywhere, "must stay as they were"),
         (described_by(lambda m, n: f"{type(m).extra_repr(m)}, {n} parameters"), "not its class's"),
         (described_by(lambda m, n: f"{m.extra_repr()}, {n:,} parameters"), "digits only"),
         (described_if_trained, "frozen parameters are left out"),
         (described_by_class, "you changed the class Linear"),
+        (described_by_the_class_repr, "you changed the class Linear"),
         (described_as_text, "'str' object is not callable"),
         (described_with_a_comma, "begins with a comma"),
     ],
@@ -1093,7 +1321,7 @@ WRONG = {
         (capture_by_forward, "not model.forward(images)"),
         (capture_and_replace, "replaced the module's output"),
         (capture_with_a_late_try, "register inside the `try`"),
-        (capture_late, "features.2"),
+        (capture_late, "the hook looks up `name` only when it runs"),
         (capture_inputs, "these are the inputs"),
         (capture_by_attribute, "hang on the graph"),
     ],
@@ -1106,7 +1334,11 @@ WRONG = {
         (silence_without_handle, "expected: the handle"),
         (silence_the_input, "not a pre-hook"),
         (silence_detached, "off the graph"),
+        (silence_by_data, "the values are right, the gradients are not"),
+        (silence_detaching_the_others, "the values are right, the gradients are not"),
         (silence_the_weights, "error"),
+        (silence_by_mask, "0 times infinity is nan"),
+        (silence_by_multiplying, "0 times infinity is nan"),
     ],
     "mismatches": [
         (
@@ -1126,6 +1358,7 @@ WRONG = {
             lambda m, r: sorted({n for n, _ in m.named_parameters()} ^ {n for n, _ in r.named_parameters()}),
             "shapes are not compared",
         ),
+        (mismatches_of_registered, "compare the state_dicts"),
     ],
     "Bottleneck": [
         (StridedFirst, "expected: in the 3 × 3 one"),
@@ -1137,10 +1370,14 @@ WRONG = {
         (ReluTooEarly, "stands before the addition"),
         (ShortcutForgottenInInit, "downsample.0.weight"),
         (OtherDownsample, "downsample.weight"),
+        (WithTheOldCondition, "in_channels != 4 * channels"),
+        (CalledAct, "a module called relu"),
+        (AnotherBottleneck, "a module called relu"),
     ],
     "model_bytes": [
         (bytes_of, "error"),
         (lambda build: bytes_of(build()), "check 5 of 5"),
+        (lambda build: bytes_of(build().to("meta")), "made in real memory first"),
         (bytes_on_meta(lambda m: sum(p.numel() for p in m.parameters())), "that is the number of parameters"),
         (bytes_on_meta(lambda m: 4 * sum(p.numel() for p in m.parameters())), "not every number has 4 bytes"),
         (bytes_on_meta(lambda m: sum(p.nbytes for p in m.parameters())), "buffers are left out"),
@@ -1159,20 +1396,21 @@ WRONG = {
 
 RIGHT = {
     "Temperature": [ByRegistering, ByReciprocal, Scaled],
-    "parameter_counts": [counts_by_prefix, counts_by_product],
+    "parameter_counts": [counts_by_parts, counts_by_product],
     "classify": [classify_by_inference_mode, classify_with_a_copy],
     "make_mlp": [mlp_appended, Mlp, mlp_cut_off],
     "Ensemble": [ByAddModule, ByNames, InAModuleList],
     "output_shape": [
         run_it_on_meta,
+        run_one_like_it_on_meta,
         counted_positions,
         sizes_by(lambda n, k, s, p, d: math.floor((n + 2 * p - d * (k - 1) - 1) / s + 1)),
     ],
     "receptive_field": [field_by_walking_back, field_by_jump],
     "add_counts": [described_by_closure, described_by_default_argument],
     "capture": [capture_with_stack, capture_without_grad],
-    "silence": [silence_by_mask, silence_by_copy],
+    "silence": [silence_by_where, silence_by_copy],
     "mismatches": [mismatches_by_loop, mismatches_of_items],
-    "Bottleneck": [RightBottleneck, AnotherBottleneck],
+    "Bottleneck": [RightBottleneck, WithARelu],
     "model_bytes": [bytes_on_meta(bytes_of), bytes_by_nbytes, bytes_by_default_device],
 }
