@@ -491,6 +491,9 @@ def test_exception_without_a_message():
 
 def test_exceptions_of_many_lines_and_of_broken_text():
     assert "error     ValueError: one\n" in grade("def f(x):\n    raise ValueError('one\\ntwo' * 50)").text
+    announced = grade("def f(x):\n    raise ValueError('two faults:\\n\\tone\\n\\ttwo')").text
+    assert "error     ValueError: two faults: one\n" in announced
+    assert "error     ValueError: nothing:\n" in grade("def f(x):\n    raise ValueError('nothing:')").text
     assert "…" in grade("def f(x):\n    raise ValueError('long' * 500)").text
     broken = "class Broken(Exception):\n    def __str__(self): 1 / 0\ndef f(x):\n    raise Broken"
     assert "error     Broken\n" in grade(broken).text

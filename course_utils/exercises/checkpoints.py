@@ -1,11 +1,13 @@
 """The checkers of chapter 06, Save and load. Each answer is a reference solution; read them after yours."""
 
+import contextlib
 import copy
 import io
 import itertools
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,14 @@ def _loaded(answer: Callable, model: nn.Module, saved: dict[str, torch.Tensor]) 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "weights.pt"
         torch.save(saved, file)
-        result = answer(given, file)
+        try:
+            result = answer(given, file)
+        except RuntimeError:
+            if saved.keys() == given.state_dict().keys():
+                raise
+            return Result("an error")
+    if saved.keys() != given.state_dict().keys():
+        return Result(..., "this file does not fit the model, and nobody learns of it: no strict=False")
     if not isinstance(result, nn.Module):
         return Result(..., _other(result, "the model"))
     weights = {name: tensor.detach() for name, tensor in result.state_dict().items()}
@@ -61,8 +70,8 @@ def _loaded(answer: Callable, model: nn.Module, saved: dict[str, torch.Tensor]) 
     if result is not given:
         wrong = "it returns another model; expected: the one that was given, with new weights"
     elif given.training or any(module.training for module in given.modules()):
-        where = "the model" if given.training else "the layers in it"
-        wrong = f"the weights are right, but {where} would still train: dropout would drop. Call model.eval()"
+        where = "the model and its layers" if given.training else "the layers in the model"
+        wrong = f"the weights are right, but {where} are still in training mode: call model.eval()"
     return Result(weights, wrong)
 
 
@@ -79,6 +88,7 @@ def _ready(prepare: Callable[[nn.Module, dict], object]) -> Callable[[nn.Module,
         (_filled(nn.Linear(3, 2)), _filled(nn.Linear(3, 2), shift=0.4).state_dict()),
         (_filled(_convolutional()), _filled(_convolutional(), shift=0.3).state_dict()),
         (_filled(_convolutional()).eval(), _filled(_convolutional(), shift=0.2).state_dict()),
+        (_filled(nn.Linear(3, 2)), {**_filled(nn.Linear(3, 2)).state_dict(), "scale": torch.ones(2)}),
     ],
     call=_loaded,
     mistakes={
@@ -204,6 +214,7 @@ def _two_layers() -> nn.Module:
         _head_of_other_width(),
         (_filled(_two_layers()), _filled(_two_layers(), shift=0.5).state_dict()),
         (_filled(_two_layers()), {"0.weight": torch.ones(3, 5).T, "0.bias": torch.ones(3, 1)}),
+        (_filled(nn.BatchNorm1d(3)), {"bias": torch.tensor([7.0, 8.0, 9.0])}),
     ],
     call=_matched,
     mistakes={
@@ -223,6 +234,11 @@ def _two_layers() -> nn.Module:
             lambda model, state, fitting: sorted(fitting)
         ),
         "the list is right, but nothing was loaded": _without_loading,
+        "num_batches_tracked is not in missing_keys of a dictionary made by hand: compare the names": (
+            lambda model, state: sorted(
+                model.load_state_dict(_fitting(model, state), strict=False).missing_keys
+            )
+        ),
     },
 )
 def load_matching(model, state):
@@ -242,6 +258,12 @@ def _views() -> dict[str, torch.Tensor]:
 def _tied() -> dict[str, torch.Tensor]:
     weight = torch.zeros(9, 5)
     return {"embedding": weight, "head": weight, "turned": weight.T, "steps": torch.tensor(3)}
+
+
+def _file_size(state: dict[str, torch.Tensor]) -> int:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.tell()
 
 
 @exercise(
@@ -274,6 +296,7 @@ def _tied() -> dict[str, torch.Tensor]:
         "a view counts only its own numbers; expected: the whole storage": lambda state: sum(
             {t.untyped_storage().data_ptr(): t.nbytes for t in state.values()}.values()
         ),
+        "this is the size of a file, with its packaging; expected: the numbers alone": _file_size,
         "different storages of equal size count as one: tell them apart by data_ptr()": lambda state: sum(
             {t.untyped_storage().nbytes() for t in state.values()}
         ),
@@ -311,6 +334,7 @@ def _places(
     ),
     keys: Callable[[dict, dict], Any] = lambda a, b: a.keys() | b.keys(),
     sequences: tuple[type, ...] = (list, tuple),
+    mixed: Callable[[Any, Any], bool] = lambda a, b: False,
 ) -> list[str]:
     """The reference, with parts to replace: the mistakes are made of it."""
     if isinstance(a, sequences) and isinstance(b, sequences) and sequences:
@@ -319,12 +343,31 @@ def _places(
         places = []
         for key in keys(a, b):
             both = key in a and key in b
-            inner = _places(a[key], b[key], equal, keys, sequences) if both else [""]
+            inner = _places(a[key], b[key], equal, keys, sequences, mixed) if both else [""]
             places += [f"{key}.{place}" if place else str(key) for place in inner]
         return sorted(places)
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return [] if equal(a, b) else [""]
-    return [] if not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor) and a == b else [""]
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        return [] if mixed(a, b) else [""]
+    return [] if a == b else [""]
+
+
+def _named(answer: Callable, a: Any, b: Any) -> Result:
+    """differences(a, b)"""
+    places, expected = answer(a, b), _places(a, b)
+    if isinstance(places, list) and places != expected and Counter(places) == Counter(expected):
+        return Result(..., "the places are right, but not sorted")
+    return Result(places)
+
+
+def _without_none(thing: Any) -> Any:
+    """Leave out what `get` cannot tell from a missing key."""
+    if isinstance(thing, (list, tuple)):
+        thing = dict(enumerate(thing))
+    if isinstance(thing, dict):
+        return {key: _without_none(value) for key, value in thing.items() if value is not None}
+    return thing
 
 
 def _top_level(a: dict, b: dict) -> list[str]:
@@ -359,7 +402,10 @@ def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
             },
         ),
         ({"old": 1, "both": {"x": {}}}, {"new": 1, "both": {"x": {"y": [1, (2, 3)]}}}),
+        ({"best": None, "epoch": 3}, {"epoch": 3}),
+        ({"loss": torch.tensor(1.5), "epoch": 3}, {"loss": 1.5, "epoch": 3}),
     ],
+    call=_named,
     mistakes={
         "only the outermost keys are told; expected: the whole way to the place": _top_level,
         "keys that only one of the two has are missing: go through a.keys() | b.keys()": lambda a, b: _places(
@@ -371,6 +417,24 @@ def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
         "torch.equal overlooks the dtype: compare it, too": lambda a, b: _places(a, b, equal=_same_values),
         "close is not equal: use torch.equal, and compare the dtype": lambda a, b: _places(
             a, b, equal=_close
+        ),
+        "close is not equal: use torch.equal": lambda a, b: _places(
+            a, b, equal=lambda a, b: a.dtype == b.dtype and _close(a, b)
+        ),
+        "an index that only one of two lists has is missing: zip ends with the shorter one": (
+            lambda a, b: _places(
+                a,
+                b,
+                keys=lambda a, b: [
+                    k for k in a.keys() | b.keys() if not isinstance(k, int) or (k in a and k in b)
+                ],
+            )
+        ),
+        "a key with None is not a missing key: ask `key in a`, not a.get(key)": lambda a, b: _places(
+            _without_none(a), _without_none(b)
+        ),
+        "a tensor and a number differ, even where == says True": lambda a, b: _places(
+            a, b, mixed=lambda a, b: isinstance(a == b, torch.Tensor) and bool((a == b).all())
         ),
         "the places within lists and tuples are missing: turn them into dictionaries by enumerate": (
             lambda a, b: _places(a, b, sequences=())
@@ -416,8 +480,12 @@ def _interrupted(answer: Callable, loader: dict[str, Any], epoch: int, done: int
         pass
     torch.rand(3, generator=working.generator)
     working.begun = 0
+    before, seed = torch.get_rng_state(), torch.initial_seed()
     batches = answer(working, state, done)
-    if batches is None or isinstance(batches, (torch.Tensor, DataLoader, dict, int)):
+    if torch.initial_seed() != seed:
+        torch.set_rng_state(before)
+        return Result(..., "this sets PyTorch's global generator: set loader.generator, the loader's own")
+    if not isinstance(batches, (list, tuple)):
         return Result(..., _other(batches, "a list of batches"))
     batches = [batch[0] if isinstance(batch, (list, tuple)) else batch for batch in batches]
     wrong = None
@@ -428,7 +496,7 @@ def _interrupted(answer: Callable, loader: dict[str, Any], epoch: int, done: int
     elif not torch.equal(working.generator.get_state(), end):
         wrong = (
             "the batches are right, but the generator is not where the epoch would leave it: set its state "
-            "once, and iterate over the loader itself"
+            "once, and iterate over the loader itself, to the end: the loader may draw after the last batch"
         )
     return Result(batches, wrong)
 
@@ -481,10 +549,19 @@ def remaining_batches(loader, begin, done):
 # 7. All or nothing
 
 
+_NEIGHBOURS = {"notes.txt": b"keep me", "table.tmp": b"keep me, too"}
+
+
+def _unharmed(folder: Path) -> bool:
+    return all((folder / n).exists() and (folder / n).read_bytes() == b for n, b in _NEIGHBOURS.items())
+
+
 class _Writer:
     """Writes pieces to a file, perhaps fails at the end, and watches the folder meanwhile."""
 
-    def __init__(self, path: Path, before: bytes | None, pieces: list[bytes], error: type | None) -> None:
+    def __init__(
+        self, path: Path, before: bytes | None, pieces: list[bytes], error: type[BaseException] | None
+    ) -> None:
         self.path, self.before, self.pieces, self.error = path, before, pieces, error
         self.calls, self.wrong = 0, None
 
@@ -492,17 +569,14 @@ class _Writer:
         self.calls += 1
         if "r" in getattr(file, "mode", "") or not hasattr(file, "write"):
             raise TypeError("write needs a file that is open for writing")
-        others = [name for name in os.listdir(self.path.parent) if name not in {self.path.name, "notes.txt"}]
+        others = set(os.listdir(self.path.parent)) - {self.path.name, *_NEIGHBOURS}
         now = self.path.read_bytes() if self.path.exists() else None
         if now != self.before:
+            self.wrong = _IN_PLACE
+        elif not others and not isinstance(file, io.BytesIO) and _unharmed(self.path.parent):
             self.wrong = (
-                "the file itself is open while it is written: a kill in between would leave a part of it. "
-                "Write to a temporary file, and rename it over the old one"
-            )
-        elif not others and not isinstance(file, io.BytesIO):
-            self.wrong = (
-                "the temporary file is not in the folder of `path`: between two disks a rename is a copy, "
-                "which can be cut half-way"
+                "the temporary file is not in the folder of `path`: between two disks os.replace fails, and "
+                "shutil.move copies, which can be cut half-way"
             )
         for piece in self.pieces:
             file.write(piece)
@@ -510,17 +584,38 @@ class _Writer:
             raise self.error("no space left on the disk")
 
 
+_IN_PLACE = (
+    "the file itself is open while it is written: a kill in between would leave a part of it. "
+    "Write to a temporary file, and rename it over the old one"
+)
+
+
+@contextlib.contextmanager
+def _instead(answer: Callable, **functions: Callable) -> Iterator[None]:
+    """Replace functions of `os`, also where the answer has them by `from os import ...`."""
+    names, real = getattr(answer, "__globals__", {}), {name: getattr(os, name) for name in functions}
+    imported = {n: f for n, value in names.items() for f in functions if value is real[f]}
+    with mock.patch.multiple(os, **functions):
+        names.update({n: functions[f] for n, f in imported.items()})
+        try:
+            yield
+        finally:
+            names.update({n: real[f] for n, f in imported.items()})
+
+
 def _written(
-    answer: Callable, before: bytes | None, pieces: list[bytes], error: type[Exception] | None = None
+    answer: Callable, before: bytes | None, pieces: list[bytes], error: type[BaseException] | None = None
 ) -> Result:
     """write_safely(path, write)"""
-    whole, forced = b"".join(pieces), []
+    whole, forced, lost = b"".join(pieces), [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         target = folder / "table.csv"
-        (folder / "notes.txt").write_bytes(b"keep me")
+        for neighbour, contents in _NEIGHBOURS.items():
+            (folder / neighbour).write_bytes(contents)
         if before is not None:
             target.write_bytes(before)
+        place = target.stat().st_ino if target.exists() else None
         writer = _Writer(target, before, pieces, error)
         fsync = os.fsync
 
@@ -530,20 +625,40 @@ def _written(
             forced.append((os.fstat(number).st_size, there == before))
             fsync(descriptor)
 
+        def losing(function: Callable) -> Callable:
+            def run(*arguments: Any, **options: Any) -> None:
+                there = target.exists()
+                function(*arguments, **options)
+                if there and not target.exists():
+                    lost.append(function.__name__)
+
+            return run
+
+        moves = {name: losing(getattr(os, name)) for name in ("remove", "unlink", "rename", "replace")}
         raised = None
-        with mock.patch("os.fsync", watched):
+        with _instead(answer, fsync=watched, **moves):
             try:
                 answer(target, writer)
-            except Exception as problem:
+            except BaseException as problem:
                 if error is None or not isinstance(problem, error):
                     raise
                 raised = type(problem).__name__
         contents = target.read_bytes() if target.exists() else None
-        left = sorted(set(os.listdir(folder)) - {"table.csv", "notes.txt"})
+        same_place = target.exists() and target.stat().st_ino == place
+        left = sorted(set(os.listdir(folder)) - {"table.csv", *_NEIGHBOURS})
+        unharmed = _unharmed(folder)
+    if lost and before is not None:
+        return Result(
+            ..., "for a while there is no file of that name, neither old nor new: only os.replace it"
+        )
     if writer.calls != 1:
         return Result(..., f"write was called {writer.calls} times; expected: once, with an open file")
-    if writer.wrong:
-        return Result(..., writer.wrong)
+    if writer.wrong or (same_place and contents != before):
+        return Result(..., writer.wrong or _IN_PLACE)
+    if not unharmed:
+        return Result(
+            ..., "another file of the folder is lost, table.tmp: with_suffix drops the .csv of table.csv"
+        )
     if error and contents != before:
         return Result(..., "`write` has failed, and the file is not as it was before: do not rename then")
     wrong = None
@@ -568,6 +683,7 @@ def _written(
         (b"old table", [b"half of the new"], OSError),
         (None, [b"half"], ValueError),
         (b"x" * 10, [b"y" * 70_000, b"z"]),
+        (b"old table", [b"half"], KeyboardInterrupt),
     ],
     call=_written,
     mistakes={},
@@ -681,7 +797,12 @@ class _Scores:
 def _kept(answer: Callable, model: nn.Module, training: str, scores: list[float], epochs: int) -> Result:
     """keep_best(model, train_epoch, score, epochs)"""
     given, run = copy.deepcopy(model), _Scores(scores)
-    best = answer(given, run.train, run.score, epochs)
+    try:
+        best = answer(given, run.train, run.score, epochs)
+    except Exception:
+        if max(scores) > 0:
+            raise
+        return Result(..., "with no score above 0 it fails: scores may be negative, begin with float('-inf')")
     if run.epoch != epochs:
         return Result(..., f"it trained for {run.epoch} epochs; expected: {epochs}")
     if isinstance(best, (nn.Module, dict)) or best is None:

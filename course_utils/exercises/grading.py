@@ -300,9 +300,13 @@ def _changed(after: Any, before: Any) -> str | None:
 
 
 def _explain_error(error: BaseException, call: str) -> list[str]:
-    """Two lines: the error, and the learner's own line that led to it."""
+    """Two lines: the error, and the learner's own line that led to it.
+
+    Of a message's lines the first, and the second where that only announces it: "Error(s) in loading:".
+    """
     try:
-        message = (str(error).strip().splitlines() or [""])[0]
+        first, second, *_ = [*str(error).strip().splitlines(), "", ""]
+        message = f"{first} {second.strip()}".rstrip() if first.endswith(":") else first
     except Exception:  # noqa: BLE001 - the learner's exception may have a broken __str__
         message = ""
     lines = [labelled("error", f"{type(error).__name__}: {message}" if message else type(error).__name__)]

@@ -6,10 +6,12 @@ Each is what a learner might well write. The right ones differ from the solution
 import collections
 import copy
 import io
+import itertools
 import os
 import re
 import shutil
 import tempfile
+from os import fsync, remove, replace
 from pathlib import Path
 
 import torch
@@ -60,6 +62,11 @@ def use_one_flag(model, path):
 
 def use_only_eval(model, path):
     torch.load(path)
+    return model.eval()
+
+
+def use_not_strict(model, path):
+    model.load_state_dict(torch.load(path), strict=False)
     return model.eval()
 
 
@@ -169,6 +176,12 @@ def matching_dry(model, state):
     return sorted(n for n in own if n not in state or state[n].shape != own[n].shape)
 
 
+def matching_by_report(model, state):
+    own = model.state_dict()
+    fitting = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
+    return sorted(model.load_state_dict(fitting, strict=False).missing_keys)
+
+
 def matching_rebound(model, state):
     own = model.state_dict()
     left = [n for n in own if n not in state or state[n].shape != own[n].shape]
@@ -273,6 +286,39 @@ def differences_zipped(a, b):
     return found
 
 
+def differences_by(equal=None, lists=max, get=False):
+    def run(a, b):
+        if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+            length = lists(len(a), len(b))
+            a, b = dict(enumerate(a[:length])), dict(enumerate(b[:length]))
+        if isinstance(a, dict) and isinstance(b, dict):
+            found = []
+            for key in a.keys() | b.keys():
+                inner = run(a.get(key), b.get(key)) if get or (key in a and key in b) else [""]
+                found += [f"{key}.{p}" if p else str(key) for p in inner]
+            return sorted(found)
+        return [] if (equal or equal_leaves)(a, b) else [""]
+
+    return run
+
+
+def close_leaves(x, y):
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return x.dtype == y.dtype and x.shape == y.shape and torch.allclose(x, y)
+    return equal_leaves(x, y)
+
+
+def leaves_by_equality(x, y):
+    if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+        return x.dtype == y.dtype and torch.equal(x, y)
+    return bool(x == y)
+
+
+def differences_as_found(a, b):
+    found = differences_by_flattening(a, b)
+    return found[1:] + found[:1]
+
+
 def differences_unsorted(a, b):
     return differences_by_flattening(a, b)[::-1]
 
@@ -374,6 +420,19 @@ def remaining_with_another_generator(loader, begin, done):
     object.__setattr__(again, "generator", generator)
     object.__setattr__(again.batch_sampler.sampler, "generator", generator)
     return list(again)[done:]
+
+
+def remaining_by_length(loader, begin, done):
+    loader.generator.set_state(begin)
+    batches = iter(loader)
+    for _ in range(done):
+        next(batches)
+    return [next(batches) for _ in range(len(loader) - done)]
+
+
+def remaining_iterator(loader, begin, done):
+    loader.generator.set_state(begin)
+    return itertools.islice(loader, done, None)
 
 
 def remaining_by_slice(loader, begin, done):
@@ -497,6 +556,89 @@ def write_synced_late(path, write):
         temporary.unlink(missing_ok=True)
 
 
+def write_and_copy(path, write):
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        shutil.copy(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_and_remove(path, write, remove=Path.unlink):
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            remove(path)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_and_set_aside(path, write):
+    write_and_remove(path, write, lambda path: os.replace(path, path.with_name("old")))
+    path.with_name("old").unlink(missing_ok=True)
+
+
+def write_after_removing(path, write):
+    path.unlink(missing_ok=True)
+    write_by_tempfile(path, write)
+
+
+def write_over_a_neighbour(path, write):
+    temporary = path.with_suffix(".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_from_memory_in_place(path, write, force=os.fsync):
+    memory = io.BytesIO()
+    write(memory)
+    with open(path, "wb") as file:
+        file.write(memory.getvalue())
+        file.flush()
+        force(file.fileno())
+
+
+def write_tidy_after_exceptions(path, write):
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except Exception:
+        temporary.unlink()
+        raise
+    os.replace(temporary, path)
+
+
+def write_by_imported_names(path, write):
+    temporary = path.with_name("." + path.name)
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            fsync(file.fileno())
+        replace(temporary, path)
+    finally:
+        if temporary.exists():
+            remove(temporary)
+
+
 def write_by_tempfile(path, write):
     descriptor, name = tempfile.mkstemp(dir=path.parent)
     try:
@@ -596,6 +738,16 @@ def best_of_parameters(model):
     return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
+def best_unbound(model, train_epoch, score, epochs):
+    best = 0
+    for _ in range(epochs):
+        train_epoch(model)
+        if (now := score(model)) > best:
+            best, weights = now, copy.deepcopy(model.state_dict())
+    model.load_state_dict(weights)
+    return best
+
+
 def best_returns_model(model, train_epoch, score, epochs):
     best, kept = float("-inf"), None
     for _ in range(epochs):
@@ -688,14 +840,15 @@ def halve_copies(state):
 
 WRONG = {
     "load_for_use": [
-        (use_without_eval, "Call model.eval()"),
+        (use_without_eval, "still in training mode: call model.eval()"),
         (use_without_return, "is there a `return`"),
         (use_the_report, "expected: the model"),
         (use_the_path, "TypeError"),
         (use_module_load, "no attribute 'load'"),
         (use_eval_first, "it returns"),
         (use_a_copy, "returns another model"),
-        (use_one_flag, "the layers in it would still train"),
+        (use_one_flag, "the layers in the model are still in training mode"),
+        (use_not_strict, "nobody learns of it"),
         (use_only_eval, "still has its own weights"),
     ],
     "without_prefix": [
@@ -710,8 +863,9 @@ WRONG = {
         (prefix_to_the_end, "another order"),
     ],
     "load_matching": [
-        (matching_strict_false, "error     RuntimeError"),
-        (matching_by_name, "error     RuntimeError"),
+        (matching_strict_false, "for Linear: size mismatch for weight"),
+        (matching_by_name, "for Linear: size mismatch for weight"),
+        (matching_by_report, "num_batches_tracked is not in missing_keys"),
         (matching_by_size, "value"),
         (matching_with_a_set, "expected: a list of names"),
         (matching_unexpected, "names of `state` that did not fit"),
@@ -731,7 +885,8 @@ WRONG = {
         ),
         (lambda s: sum({t.untyped_storage().nbytes() for t in s.values()}), "tell them apart"),
         (lambda s: {t.untyped_storage().data_ptr() for t in s.values()}, "it returns a set"),
-        (stored_in_a_file, "the value is"),
+        (stored_in_a_file, "the size of a file"),
+        (lambda s: sum(t.numel() * 4 for t in s.values()), "not every number has 4 bytes"),
     ],
     "differences": [
         (differences_flat, "why"),
@@ -739,7 +894,12 @@ WRONG = {
         (differences_without_dtype, "overlooks the dtype"),
         (differences_with_dots_first, "the value is '.epoch'"),
         (differences_zipped, "why"),
-        (differences_unsorted, "value 1 of"),
+        (differences_unsorted, "the places are right, but not sorted"),
+        (differences_as_found, "the places are right, but not sorted"),
+        (differences_by(close_leaves), "close is not equal: use torch.equal"),
+        (differences_by(lists=min), "zip ends with the shorter one"),
+        (differences_by(get=True), "not a.get(key)"),
+        (differences_by(leaves_by_equality), "even where == says True"),
         (lambda a, b: a == b, "it returns a bool, not a list"),
     ],
     "remaining_batches": [
@@ -747,7 +907,9 @@ WRONG = {
         (remaining_one_more, "not done + 1"),
         (remaining_in_two_loops, "draws a new order"),
         (remaining_after_setting_late, "comes too late"),
-        (remaining_by_global_state, "reseeds"),
+        (remaining_by_global_state, "set loader.generator, the loader's own"),
+        (remaining_by_length, "to the end: the loader may draw"),
+        (remaining_iterator, "expected: a list of batches"),
         (remaining_done, "batches that are done"),
         (remaining_length, "it returns an int; expected: a list of batches"),
         (remaining_with_another_generator, "the generator is not where"),
@@ -760,7 +922,15 @@ WRONG = {
         (write_elsewhere, "not in the folder of `path`"),
         (write_and_swallow, "does not pass on"),
         (write_and_replace_anyway, "do not rename then"),
-        (write_a_copy, "table.csv.tmp is left in the folder"),
+        (write_a_copy, "the file itself is open"),
+        (write_and_copy, "the file itself is open"),
+        (write_and_remove, "neither old nor new"),
+        (write_and_set_aside, "neither old nor new"),
+        (write_after_removing, "neither old nor new"),
+        (write_over_a_neighbour, "another file of the folder is lost"),
+        (write_from_memory_in_place, "the file itself is open"),
+        (lambda p, w: write_from_memory_in_place(p, w, lambda _: None), "the file itself is open"),
+        (write_tidy_after_exceptions, "table.csv.tmp is left in the folder"),
         (write_with_the_path, "open for writing"),
         (write_as_text, "TypeError"),
         (write_synced_late, "new name already"),
@@ -782,7 +952,8 @@ WRONG = {
         (best_by(lambda m: copy.deepcopy(m.state_dict()), load=False), "those of the last epoch"),
         (best_by(best_of_parameters), "the buffers are not"),
         (best_by(lambda m: copy.deepcopy(m.state_dict()), better=lambda n, b: n >= b), "by >, not by >="),
-        (best_by(lambda m: copy.deepcopy(m.state_dict()), first=0.0), "error"),
+        (best_by(lambda m: copy.deepcopy(m.state_dict()), first=0.0), "scores may be negative"),
+        (best_unbound, "scores may be negative"),
         (
             best_by(lambda m: copy.deepcopy(m.state_dict()), better=lambda n, b: n < b, first=float("inf")),
             "lowest score",
@@ -816,7 +987,7 @@ RIGHT = {
     "stored_bytes": [stored_by_loop, stored_by_saving],
     "differences": [differences_by_flattening, differences_with_a_list],
     "remaining_batches": [remaining_by_slice, remaining_by_next, remaining_by_enumerate],
-    "write_safely": [write_by_tempfile, write_from_memory],
+    "write_safely": [write_by_tempfile, write_from_memory, write_by_imported_names],
     "outdated": [outdated_in_pairs, outdated_by_set],
     "keep_best": [best_by_clones, best_by_bytes, best_by(lambda m: copy.deepcopy(m.state_dict()))],
     "halve": [halve_by_maximum, halve_by(halve_if_any), halve_copies],
