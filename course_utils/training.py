@@ -4,6 +4,7 @@ A batch is a pair (inputs, targets), and `loss_fn(logits, targets)` returns the 
 of the batch, as PyTorch's losses do by default.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
@@ -70,7 +71,7 @@ def train_one_epoch(
         model.train()
     optimizer.zero_grad()
     sizes: list[int] = []  # of the batches since the last step
-    batches = loader if progress is None else tqdm(loader, desc=progress, leave=False)
+    batches = loader if progress is None else _bar(loader, progress)
     for batch in batches:
         loss, logits, targets = _forward(model, loss_fn, batch, device, amp_dtype)
         if meter.add(loss, logits, targets) and progress is not None:
@@ -107,7 +108,7 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad():
-            for batch in loader if progress is None else tqdm(loader, desc=progress, leave=False, delay=1):
+            for batch in loader if progress is None else _bar(loader, progress, delay=1):
                 meter.add(*_forward(model, loss_fn, batch, device, amp_dtype))
     finally:
         for module, mode in modes:
@@ -197,6 +198,12 @@ def fit(
             if stops:
                 break
     return history
+
+
+def _bar(loader: Iterable[Any], name: str, **options: Any) -> tqdm:
+    """A progress bar over a loader. TQDM_DISABLE is read here: tqdm's form for notebooks ignores it."""
+    silent = bool(os.environ.get("TQDM_DISABLE"))
+    return tqdm(loader, desc=name, leave=False, disable=silent, **options)
 
 
 def _forward(
