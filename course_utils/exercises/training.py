@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_utils.exercises.grading import Result, exercise
+from course_utils.exercises.text import kind_of
 
 # 1. The order of the loop
 
@@ -44,12 +45,12 @@ def _chain(order: list[str]) -> bool:
         )
     ],
     mistakes={
+        "it is the other way round: this is True where the loop goes wrong": lambda order: (
+            not trains.reference(order)
+        ),
         "zero_grad between backward and step throws away what backward has just found": _chain,
         "only one order is accepted; zero_grad may stand in more than one place": lambda order: (
             order == list(NAMES)
-        ),
-        "zero_grad need not come first: it works anywhere but between backward and step": lambda order: (
-            _chain(order) and order[0] == "zero_grad"
         ),
         "zero_grad may also stand between forward and backward: the forward pass leaves .grad alone": (
             lambda order: _chain(order) and order.index("zero_grad") in (0, 4)
@@ -63,9 +64,6 @@ def _chain(order: list[str]) -> bool:
         ),
         "the four others must stand in the order forward, loss, backward, step": lambda order: (
             not order.index("backward") < order.index("zero_grad") < order.index("step")
-        ),
-        "it is the other way round: this is True where the loop goes wrong": lambda order: (
-            not trains.reference(order)
         ),
     },
 )
@@ -164,6 +162,9 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         "all the wrong predictions; expected: the first k of them": lambda z, t, k: _ranked(
             z, t, len(t), _losses
         ),
+        "fewer than k are wrong, and right predictions fill up the rest: return only the wrong ones": (
+            lambda z, t, k: _losses(z, t).masked_fill(z.argmax(1) == t, -1).sort(descending=True).indices[:k]
+        ),
         "the shape is (k, 1): nonzero() gives a column, squeeze(1) makes it a list": lambda z, t, k: _ranked(
             z, t, k, _losses
         ).unsqueeze(1),
@@ -197,12 +198,11 @@ def _moved(answer: Callable, parameters: list, velocities: list, lr: float, mome
         torch.set_grad_enabled(True)
         wrong = "gradients stay off for all that follows: use `with torch.no_grad():`"
     elif any(mine is not its for mine, its in zip(own, parameters, strict=True)):
-        changed = [p.detach() for p in parameters]
-        if not any(torch.equal(a, b.detach()) for a, b in zip(changed, own, strict=True)):
-            wrong = (
-                "the list holds new tensors, and the parameters themselves, which the model uses, have not "
-                "changed: update them in place, parameter -= ..."
-            )
+        return Result(
+            ...,
+            "the list holds new tensors, and the parameters themselves, which the model uses, have not "
+            "changed: update them in place, parameter -= ...",
+        )
     elif any(not p.requires_grad for p in own):
         wrong = "it switches requires_grad off: the next backward would fail"
     elif any((p.grad is None) != (g is None) for p, g in zip(own, gradients, strict=True)):
@@ -267,6 +267,9 @@ def _rule(p: torch.Tensor, g: torch.Tensor, v: torch.Tensor, lr: float, m: float
         ),
         "the new velocity is not kept: write it into the list, or change it in place": _step(
             lambda p, g, v, lr, m: (p - lr * (m * v + g), v)
+        ),
+        "nothing changes: `parameter = ...` only names a new tensor; change the old one in place": (
+            _step(lambda p, g, v, lr, m: (p, v))
         ),
         "the parameters do not move": _step(lambda p, g, v, lr, m: (p, m * v + g)),
     },
@@ -480,6 +483,7 @@ class _Upside(_Stopping):
 
 @exercise(
     cases=lambda: [
+        (2, [5.0, 4.0, 6.0, 4.5]),
         (2, [5.0, 4.0, 4.0, 6.0]),
         (3, [5.0, 6.0, 7.0, 4.0, 4.5, 3.5, 3.6, 3.9, 3.7, 3.0]),
         (1, [2.0, 1.0, 1.5, 0.5]),
@@ -518,8 +522,14 @@ class EarlyStopping:
 def _guess(answer: Callable, counts: torch.Tensor) -> Result:
     """prior_bias(counts)"""
     bias = answer(counts)
-    if not isinstance(bias, torch.Tensor) or not bias.is_floating_point() or bias.shape != counts.shape:
-        return Result(bias)
+    if bias is None:
+        return Result(..., "it returns None: is there a `return`?")
+    if not isinstance(bias, torch.Tensor):
+        return Result(..., f"it returns {kind_of(bias)}; expected: a tensor (C,)")
+    if bias.shape != counts.shape:
+        return Result(..., f"its shape is {tuple(bias.shape)}; expected: {tuple(counts.shape)}")
+    if bias.dtype != torch.float32:
+        return Result(..., f"its dtype is {bias.dtype}; expected: torch.float32")
     return Result({"softmax(bias)": bias.softmax(0)})
 
 
@@ -566,7 +576,7 @@ def _draws(kinds: str, fails: bool = False) -> Callable:
             elif kind == "n":
                 drawn.append(float(np.random.rand()))
             elif kind == "p":
-                drawn.append(random.gauss(0, 1))
+                drawn.append(random.random())
             else:
                 torch.manual_seed(5), np.random.seed(5), random.seed(5)
         if fails:
@@ -589,7 +599,7 @@ def _streams() -> dict[str, list]:
 
 def _quietly(answer: Callable, function: Callable) -> Result:
     """undisturbed(function)"""
-    torch.rand(1), np.random.rand(3), random.gauss(0, 1)
+    torch.rand(1), np.random.rand(3), random.random()
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     result = function_result = None
     outcome: dict[str, Any] = {}
@@ -690,7 +700,7 @@ def _trained(answer: Callable, sizes: list[int], accumulate: int) -> Result:
 
 
 def _accumulated(
-    weight: Callable[[int, list[int], int], float], clear: bool = True, rest: bool = True, each: bool = False
+    weight: Callable[[int, list[int], int], float], clear: str = "before", rest: bool = True
 ) -> Callable:
     """An answer: weight(size, sizes of the group, accumulate) multiplies a batch's mean loss."""
 
@@ -701,14 +711,16 @@ def _accumulated(
             if len(group) < accumulate and not rest:
                 break
             sizes = [len(t) for _, t in group]
-            if clear:
+            if clear == "before":
                 optimizer.zero_grad()
             for inputs, targets in group:
-                if each:
+                if clear == "each":
                     optimizer.zero_grad()
                 loss = F.cross_entropy(model(inputs), targets) * weight(len(targets), sizes, accumulate)
                 loss.backward()
             optimizer.step()
+            if clear == "after":
+                optimizer.zero_grad()
             steps += 1
         return steps
 
@@ -742,11 +754,14 @@ def _accumulated(
         "the last group, with fewer batches, is left out": _accumulated(
             lambda n, sizes, accumulate: n / sum(sizes), rest=False
         ),
-        "gradients are not cleared between the groups (or those from before the call count)": _accumulated(
-            lambda n, sizes, accumulate: n / sum(sizes), clear=False
+        "gradients are never cleared": _accumulated(
+            lambda n, sizes, accumulate: n / sum(sizes), clear="never"
+        ),
+        "the first step uses gradients that were there before the call, too: clear them first": (
+            _accumulated(lambda n, sizes, accumulate: n / sum(sizes), clear="after")
         ),
         "gradients are cleared before each batch: clear once for each group": _accumulated(
-            lambda n, sizes, accumulate: n / sum(sizes), each=True
+            lambda n, sizes, accumulate: n / sum(sizes), clear="each"
         ),
         "the sum over the samples; expected: the mean": _accumulated(lambda n, sizes, accumulate: float(n)),
     },
@@ -800,6 +815,7 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
             for handler in [*logging.getLogger(name).handlers, *root.handlers]:
                 handler.flush()
             lines = path.read_text(encoding="utf-8").splitlines()
+            own = [*logging.getLogger(loggers[-1].name).handlers]
         finally:
             handlers = list(root.handlers)
             for handler in handlers:
@@ -812,13 +828,17 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
             names = [logger.name for logger in loggers if isinstance(logger, logging.Logger)]
             for other in {name, *names} - {"root"}:
                 _silence(other)
-    wrong = None
     if names[-1] != name:
-        wrong = f"the logger is called {names[-1]!r}; expected: logging.getLogger(name)"
-    elif lines[:1] != ["INFO from yesterday"]:
-        wrong = "what was in the file is gone: append to it, mode='a', which is the default"
-    elif ear.heard:
-        wrong = "the messages also go on to the root logger: set logger.propagate = False"
+        return Result(..., f"the logger is called {names[-1]!r}; expected: logging.getLogger(name)")
+    if lines[:1] != ["INFO from yesterday"]:
+        return Result(..., "what was in the file is gone: append to it, mode='a', which is the default")
+    if not own:
+        return Result(
+            ...,
+            "the logger has no handler of its own: basicConfig sets up the root logger, so that the messages "
+            "of every library go into the file",
+        )
+    wrong = "the messages also go on to the root logger: set logger.propagate = False" if ear.heard else None
     return Result(lines, wrong)
 
 
@@ -856,7 +876,6 @@ def _file_logger(
         "INFO does not get through: without setLevel a logger takes the root's level, WARNING; the handler's "
         "own level comes after that": _file_logger(own=False),
         "DEBUG gets through as well; expected: INFO and above": _file_logger(level=logging.DEBUG),
-        "INFO does not get through; expected: INFO and above": _file_logger(level=logging.WARNING),
         "the level's name is missing: give the handler a Formatter": _file_logger(form=None),
         "between level and message stands a colon, as in basicConfig; expected: a space": _file_logger(
             form="%(levelname)s:%(message)s"

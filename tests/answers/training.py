@@ -39,10 +39,6 @@ def only_the_chain(order):
     return [name for name in order if name != "zero_grad"] == ["forward", "loss", "backward", "step"]
 
 
-def always_first(order):
-    return only_the_chain(order) and order[0] == "zero_grad"
-
-
 def textbook(order):
     return order == ["zero_grad", "forward", "loss", "backward", "step"]
 
@@ -680,7 +676,6 @@ def accumulated(weight, rest=True, clear=True, count=None):
 no_division = accumulated(lambda n, a: 1)
 by_accumulate = accumulated(lambda n, a: 1 / a)
 loses_the_rest = accumulated(lambda n, a: 1 / a, rest=False)
-never_clears = accumulated(lambda n, a: 1 / a, clear=False)
 
 
 def by_batches(model, optimizer, batches, accumulate):
@@ -706,6 +701,22 @@ def one_big_batch(model, optimizer, batches, accumulate):
         optimizer.step()
         steps += 1
     return steps
+
+
+def cleared_at(place):
+    def train(model, optimizer, batches, accumulate):
+        starts = range(0, len(batches), accumulate)
+        for start in starts:
+            group = batches[start : start + accumulate]
+            for inputs, targets in group:
+                loss = F.cross_entropy(model(inputs), targets, reduction="sum")
+                (loss / sum(len(t) for _, t in group)).backward()
+            optimizer.step()
+            if place == "after":
+                optimizer.zero_grad()
+        return len(starts)
+
+    return train
 
 
 def each_batch(model, optimizer, batches, accumulate):
@@ -825,7 +836,6 @@ def returns_handler(name, path):
 WRONG = {
     "trains": [
         (only_the_chain, "throws away what backward has just found"),
-        (always_first, "need not come first"),
         (textbook, "only one order is accepted"),
         (before_backward, "may also come last"),
         (first_or_last, "between forward and backward"),
@@ -854,11 +864,11 @@ WRONG = {
         (not_ranked, "in their order"),
         (first_k, "values are off"),
         (mean_loss, "error"),
-        (topk_too_many, "values"),
+        (topk_too_many, "fill up the rest"),
     ],
     "momentum_step": [
         (new_parameters, "new tensors"),
-        (new_names, "expected"),
+        (new_names, "nothing changes"),
         (without_no_grad, "leaf Variable"),
         (forgets_none, "NoneType"),
         (old_velocity, "old velocity"),
@@ -895,7 +905,7 @@ WRONG = {
     "prior_bias": [
         (shares, "these are the shares"),
         (plain_counts, "these are the counts"),
-        (whole_counts, "int64"),
+        (whole_counts, "expected: torch.float32"),
         (softmax_of_counts, "its inverse"),
         (negative_log, "sign is wrong"),
         (log_plus_one, "log(1 + count)"),
@@ -918,7 +928,8 @@ WRONG = {
         (no_division, "losses are added up"),
         (by_accumulate, "divided by `accumulate`"),
         (loses_the_rest, "expected"),
-        (never_clears, "not cleared"),
+        (cleared_at("never"), "never cleared"),
+        (cleared_at("after"), "there before the call"),
         (by_batches, "number of batches in the group"),
         (one_big_batch, "at once"),
         (each_batch, "expected"),
@@ -931,7 +942,7 @@ WRONG = {
         (no_format, "Formatter"),
         (overwrites, "append"),
         (propagates, "propagate = False"),
-        (by_basic_config, "propagate = False"),
+        (by_basic_config, "sets up the root logger"),
         (root_logger, "getLogger(name)"),
         (returns_handler, "FileHandler"),
     ],
