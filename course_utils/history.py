@@ -29,6 +29,9 @@ class History:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __repr__(self) -> str:
+        return f"History(epochs={len(self)}, interrupted={self.interrupted})"
+
     def __getitem__(self, column: str) -> list[float]:
         if column not in COLUMNS:
             raise KeyError(f"there is no column {column!r}: choose one of {', '.join(COLUMNS)}.")

@@ -194,6 +194,7 @@ def greedy() -> dict[str, bytes]:
 def containers(canary: Path) -> dict[str, bytes]:
     """The call in other formats that `torch.load` knows, without a checksum of ours."""
     pickled = b"\x80\x02" + call("os", "system", f"touch {canary}") + b"."
+    size = b"J" + struct.pack("<i", 12_500_000)
     legacy = b"".join(
         pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
     )
@@ -203,6 +204,9 @@ def containers(canary: Path) -> dict[str, bytes]:
             entry = tarfile.TarInfo(member)
             entry.size = len(pickled)
             whole.addfile(entry, io.BytesIO(pickled))
+    storage = b"(" + text("storage") + name("torch", "FloatStorage") + text("0") + text("cpu") + size + b"tQ"
+    bomb = b"\x80\x02}" + text("a") + name("torch._utils", "_rebuild_tensor_v2") + b"(" + storage
+    bomb += b"K\x00" + size + b"\x85K\x01\x85\x89" + call("collections", "OrderedDict") + b"tRs."
     code = f"import os\nos.system('touch {canary}')\n".encode()
     script = {"constants.pkl": pickled, "code/__torch__.py": code}
     buffer = io.BytesIO()
@@ -215,7 +219,7 @@ def containers(canary: Path) -> dict[str, bytes]:
         "the format before 1.6": legacy + pickled,
         "the format before 0.1.10": tar.getvalue(),
         "TorchScript": archive(pickled, **script),
-        "a bomb": archive(bytes(50_000_000), compression=zipfile.ZIP_DEFLATED),
+        "a bomb": archive(bomb, compression=zipfile.ZIP_DEFLATED, **{"data/0": bytes(50_000_000)}),
         "two archives in one": buffer.getvalue(),
         "no archive": b"PK\x03\x04" + bytes(500),
         "a shell script": f"#!/bin/sh\ntouch {canary}\n".encode(),

@@ -235,6 +235,7 @@ def test_history_goes_on_to_the_total():
     run(3, model, history=history, after_epoch=lambda history: seen.append(len(history)))
     _, same = run(2, model, history=history)
     assert same is history
+    assert repr(history) == "History(epochs=3, interrupted=False)"
     assert (seen, history["epoch"], history.interrupted) == ([1, 2, 3], [1, 2, 3], False)
     assert tuple(history.rows[0]) == COLUMNS
     assert {type(value) for row in history.rows for value in row.values()} == {int, float}
