@@ -4,6 +4,7 @@ Outputs are compared by the kernel of this environment, each cell has a time lim
 starts in the same surroundings, in which a deprecated call is an error.
 """
 
+import os
 import sys
 import tempfile
 from collections.abc import Generator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
+os.environ["TQDM_DISABLE"] = "1"  # tqdm looks once, when it is imported
 
 KERNEL_ENVIRONMENT = pytest.StashKey[dict[str, str]]()
 

@@ -62,7 +62,7 @@ def run_plain(notebooks: list[Path]) -> str:
         done = subprocess.run(
             [sys.executable, "-c", PLAIN, str(path)],
             cwd=path.parent,
-            env={**os.environ, "MPLBACKEND": "agg"},  # no windows
+            env={**os.environ, "MPLBACKEND": "agg", "TQDM_DISABLE": "1"},  # no windows, no bars
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

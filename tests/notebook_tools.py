@@ -127,6 +127,7 @@ def kernel_environment(ipython_folder: str) -> dict[str, str]:
         # Calls in cells. Those in course_utils fail in the tests, by pyproject.toml; elsewhere a library may
         # call its own old functions, which is not for the course to fail on.
         "PYTHONWARNINGS": "error::DeprecationWarning:__main__,error::FutureWarning:__main__",
+        "TQDM_DISABLE": "1",  # a progress bar is never the same twice
     }
 
 

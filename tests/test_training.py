@@ -1,0 +1,465 @@
+"""Training: equal to the bare loop, to the big batch, and to itself after a stop; clear where it refuses."""
+
+import functools
+import math
+import os
+import signal
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from course_utils.history import COLUMNS
+from course_utils.metrics import FETCH, Meter
+from course_utils.training import EarlyStopping, History, evaluate, fit, train_one_epoch
+
+DEVICE = torch.device(os.environ.get("COURSE_DEVICE") or "cpu")
+
+
+def data(size: int = 50, dtype: torch.dtype = torch.float32) -> TensorDataset:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(size, 5, generator=generator, dtype=torch.float64).to(dtype)
+    return TensorDataset(inputs, (inputs.sum(dim=1) > 0).long() + (inputs[:, 0] > 1).long())
+
+
+def network(dtype: torch.dtype = torch.float32, *more: nn.Module) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), *more, nn.Linear(8, 3)).to(DEVICE, dtype)
+
+
+def run(epochs: int = 2, model: nn.Module | None = None, loader=None, **options):
+    """Fit the small network on the small data; return it and the history."""
+    model = network() if model is None else model
+    optimizer = options.pop("optimizer", None) or torch.optim.SGD(model.parameters(), 0.1)
+    batches = DataLoader(data(), 8) if loader is None else loader
+    history = fit(model, batches, DataLoader(data(), 16), optimizer, epochs=epochs, **options)
+    return model, history
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()]).cpu()
+
+
+class Batches(list):
+    """Batches of the given sizes, cut from the data in order."""
+
+    def __init__(self, sizes: list[int], dtype: torch.dtype = torch.float64) -> None:
+        inputs, targets = data(sum(sizes), dtype).tensors
+        super().__init__(zip(inputs.split(sizes), targets.split(sizes), strict=True))
+
+
+# What is computed
+
+
+def test_fit_is_the_bare_loop_to_the_bit():
+    model, expected = network(torch.float32, nn.Dropout(0.5)), []
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    scheduler = StepLR(optimizer, 1, 0.5)
+    loader = DataLoader(data(), 8, shuffle=True, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(2)
+    for _ in range(3):
+        model.train()
+        for inputs, targets in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(model(inputs.to(DEVICE)), targets.to(DEVICE)).backward()
+            optimizer.step()
+        scheduler.step()
+        model.eval()
+        with torch.no_grad():  # the loader draws a random number, which the next dropout feels
+            batches = [[tensor.to(DEVICE) for tensor in batch] for batch in DataLoader(data(), 16)]
+            losses = [F.cross_entropy(model(x), y, reduction="sum").item() for x, y in batches]
+        expected.append(sum(losses) / 50)
+
+    ours = network(torch.float32, nn.Dropout(0.5))
+    optimizer = torch.optim.Adam(ours.parameters(), 0.01)
+    loader.generator.manual_seed(1)
+    torch.manual_seed(2)
+    _, history = run(3, ours, loader, optimizer=optimizer, scheduler=StepLR(optimizer, 1, 0.5))
+    assert torch.equal(weights(ours), weights(model))
+    assert history["valid_loss"] == pytest.approx(expected, rel=1e-6)
+    assert history["lr"] == [0.01, 0.005, 0.0025]
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("max_norm", [None, 0.05])
+@pytest.mark.parametrize(
+    ("sizes", "accumulate"),
+    [([8, 8, 8, 8], 2), ([8, 8, 8, 3], 2), ([8, 8, 8, 8, 8], 3), ([4, 9, 1, 7, 2], 2), ([5], 4), ([6, 2], 1)],
+)
+def test_accumulation_is_the_big_batch(sizes, accumulate, max_norm, scaled):
+    if scaled and DEVICE.type == "mps":
+        pytest.skip("MPS has no float64")
+    single = DEVICE.type == "mps"
+    dtype = torch.float32 if single else torch.float64
+    small = Batches(sizes, dtype)
+    groups = [small[i : i + accumulate] for i in range(0, len(small), accumulate)]
+    big = [tuple(torch.cat(parts) for parts in zip(*group, strict=True)) for group in groups]
+    results = []
+    for batches, count in ((big, 1), (small, accumulate)):
+        model = network(dtype)
+        optimizer = torch.optim.SGD(model.parameters(), 0.5, momentum=0.9)
+        scaler = torch.amp.GradScaler(DEVICE.type, init_scale=1024.0) if scaled and count > 1 else None
+        train_one_epoch(model, batches, optimizer, accumulate=count, max_norm=max_norm, scaler=scaler)
+        results.append(weights(model))
+    torch.testing.assert_close(*results, rtol=0, atol=1e-5 if single else 1e-12)
+
+
+def test_gradients_are_clipped_to_the_norm_as_they_are_without_the_scale():
+    norms = []
+    for scaler in (None, torch.amp.GradScaler(DEVICE.type, init_scale=2.0**12)):
+        model = network()
+        before = weights(model)
+        train_one_epoch(
+            model,
+            Batches([50], torch.float32),
+            torch.optim.SGD(model.parameters(), 1.0),
+            max_norm=0.01,
+            scaler=scaler,
+        )
+        norms.append((weights(model) - before).norm().item())
+    assert norms == pytest.approx([0.01, 0.01], rel=1e-3)
+
+
+def test_loss_and_accuracy_are_per_sample_with_a_short_last_batch():
+    model, (inputs, targets) = network(), (tensor.to(DEVICE) for tensor in data().tensors)
+    frozen = torch.optim.SGD(model.parameters(), 0.0)
+    with torch.no_grad():
+        logits = model(inputs)
+    expected = F.cross_entropy(logits, targets).item(), (logits.argmax(1) == targets).float().mean().item()
+    for loader in (DataLoader(data(), 8), DataLoader(data(), 49), Batches([1, 2, 47], torch.float32)):
+        assert evaluate(model, loader) == pytest.approx(expected, rel=1e-5)
+        assert train_one_epoch(model, loader, frozen) == pytest.approx(expected, rel=1e-5)
+
+
+def test_accuracy_of_pixels_and_of_no_classes():
+    model = nn.Conv2d(2, 3, 1).to(DEVICE)
+    images, labels = torch.randn(4, 2, 5, 6), torch.randint(3, (4, 5, 6))
+    right = (model(images.to(DEVICE)).argmax(1).cpu() == labels).float().mean().item()
+    assert evaluate(model, [(images, labels)])[1] == pytest.approx(right)
+    loss, accuracy = evaluate(
+        nn.Linear(5, 1).to(DEVICE), [(torch.randn(4, 5), torch.randn(4, 1))], F.mse_loss
+    )
+    assert loss > 0
+    assert math.isnan(accuracy)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mixed_precision(dtype):
+    seen = set()
+
+    def loss_fn(logits, targets):
+        seen.add(logits.dtype)
+        return F.cross_entropy(logits, targets)
+
+    scaler = torch.amp.GradScaler(DEVICE.type) if dtype == torch.float16 else None
+    _, history = run(3, loss_fn=loss_fn, amp_dtype=dtype, scaler=scaler, max_norm=1.0)
+    assert seen == {dtype}
+    assert history["train_loss"][2] < history["train_loss"][0]
+
+
+def test_the_numbers_are_fetched_rarely(monkeypatch):
+    fetches = []
+    monkeypatch.setattr(Meter, "fetch", lambda self, fetch=Meter.fetch: fetches.append(1) or fetch(self))
+    evaluate(network(), Batches([1] * (2 * FETCH + 5), torch.float32))
+    assert len(fetches) == 3
+
+
+# Modes
+
+
+def test_modes_are_kept():
+    model = network(torch.float32, nn.BatchNorm1d(8), nn.Dropout())
+    model.train()[2].eval()
+    frozen, modes = model[2].running_mean.clone(), [module.training for module in model.modules()]
+    run(1, model)
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(model[2].running_mean, frozen)
+    with pytest.raises(RuntimeError):
+        evaluate(model, [(torch.zeros(2, 7), torch.zeros(2).long())])
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_a_model_in_evaluation_mode_is_set_to_training_as_a_whole():
+    model = network(torch.float32, nn.BatchNorm1d(8)).eval()
+    train_one_epoch(model, Batches([8], torch.float32), torch.optim.SGD(model.parameters(), 0.1))
+    assert all(module.training for module in model.modules())
+
+
+# Schedulers
+
+
+def test_a_scheduler_is_stepped_by_steps_of_the_optimizer():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scheduler = OneCycleLR(optimizer, 0.1, total_steps=2 * 4)  # 7 batches, 2 a step
+    run(2, model, optimizer=optimizer, scheduler=scheduler, scheduler_each="batch", accumulate=2)
+    assert scheduler.last_epoch == 8
+
+
+def test_a_scheduler_waits_for_a_skipped_step():
+    model, calls = network(), []
+
+    def poison(gradient):
+        calls.append(1)
+        return gradient * math.inf if len(calls) == 2 else gradient
+
+    model[0].weight.register_hook(poison)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scheduler = OneCycleLR(optimizer, 0.1, total_steps=7)
+    scaler = torch.amp.GradScaler(DEVICE.type)
+    train_one_epoch(model, DataLoader(data(), 8), optimizer, scheduler=scheduler, scaler=scaler)
+    assert (len(calls), scheduler.last_epoch) == (7, 6)
+    assert weights(model).isfinite().all()
+
+
+@pytest.mark.parametrize(("mode", "column"), [("min", "valid_loss"), ("max", "valid_accuracy")])
+def test_plateau_gets_what_it_watches(mode, column, monkeypatch):
+    optimizer = torch.optim.SGD((model := network()).parameters(), 0.1)
+    scheduler, seen = ReduceLROnPlateau(optimizer, mode), []
+    monkeypatch.setattr(scheduler, "step", seen.append)
+    _, history = run(3, model, optimizer=optimizer, scheduler=scheduler)
+    assert seen == history[column]
+
+
+# The history
+
+
+def test_history_goes_on_to_the_total():
+    seen = []
+    model, history = run(2, after_epoch=lambda history: seen.append(len(history)))
+    run(3, model, history=history, after_epoch=lambda history: seen.append(len(history)))
+    _, same = run(2, model, history=history)
+    assert same is history
+    assert repr(history) == "History(epochs=3, interrupted=False)"
+    assert (seen, history["epoch"], history.interrupted) == ([1, 2, 3], [1, 2, 3], False)
+    assert tuple(history.rows[0]) == COLUMNS
+    assert {type(value) for row in history.rows for value in row.values()} == {int, float}
+    with pytest.raises(KeyError, match="no column 'loss': choose one of epoch, train_loss"):
+        history["loss"]
+
+
+def test_history_passes_through_a_file(tmp_path):
+    _, history = run(2)
+    torch.save(history.state_dict(), tmp_path / "h.pt")
+    again = History()
+    again.load_state_dict(torch.load(tmp_path / "h.pt", weights_only=True))
+    assert again.rows == history.rows
+    again.rows[0]["epoch"] = 7
+    assert history["epoch"] == [1, 2]
+
+
+# Early stopping
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "stops", "best"),
+    [
+        ({"patience": 2}, [3.0, 2.0, 2.0, 2.1], 4, 2.0),
+        ({"patience": 1}, [3.0, 3.0], 2, 3.0),
+        ({"patience": 2}, [3.0, 4.0, 2.0, 4.0, 1.0], None, 1.0),
+        ({"patience": 2, "min_delta": 0.5}, [3.0, 2.6, 2.5, 1.9], 3, 3.0),
+        ({"patience": 2, "mode": "max"}, [0.5, 0.6, 0.4, 0.6], 4, 0.6),
+    ],
+)
+def test_early_stopping(options, values, stops, best):
+    stopping, model = EarlyStopping(**options), network()
+    said = []
+    for value in values:
+        with torch.no_grad():
+            model[0].bias.fill_(value)
+        said.append(stopping.step(value, model))
+    assert (said.index(True) + 1 if True in said else None) == stops
+    if stops is None or stops == len(values):
+        assert stopping.best == best
+        assert stopping.weights["0.bias"][0].item() == pytest.approx(best)  # a copy, not the live tensor
+        stopping.restore(model)
+        assert model[0].bias[0].item() == pytest.approx(best)
+
+
+def test_early_stopping_ends_the_run_and_goes_on_from_its_state():
+    model = network()
+    stopping = EarlyStopping(2)
+    frozen = torch.optim.SGD(model.parameters(), 0.0)
+    _, history = run(9, model, optimizer=frozen, early_stopping=stopping)
+    assert (len(history), history.interrupted) == (3, False)
+    again = EarlyStopping(3)
+    again.load_state_dict(stopping.state_dict())
+    assert again.step(math.inf, model)
+    assert again.best == history["valid_loss"][0]
+
+
+def test_early_stopping_refuses():
+    for wrong in ({"patience": 0}, {"patience": 1, "min_delta": -1}, {"patience": 1, "mode": "loss"}):
+        with pytest.raises(ValueError, match="expected at least 1, at least 0, and 'min' or 'max'"):
+            EarlyStopping(**wrong)
+    with pytest.raises(ValueError, match="NaN"):
+        EarlyStopping(1).step(math.nan, network())
+    with pytest.raises(RuntimeError, match="no best weights yet"):
+        EarlyStopping(1).restore(network())
+
+
+# Errors
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_a_loss_that_is_no_number(value, where):
+    good, bad = Batches([8] * 30, torch.float32), Batches([8] * 30, torch.float32)
+    bad[24][0][3] = math.nan
+    model = network()
+
+    def loss_fn(logits, targets):
+        return F.cross_entropy(logits, targets).nan_to_num(value)
+
+    loaders = (bad, good) if where == "training" else (good, bad)
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    place = "epoch 1/2" + ", validation" * (where == "validation")
+    text = rf"{place}, batch 25: the loss is {value}\. .*learning rate"
+    with pytest.raises(FloatingPointError, match=text):
+        fit(model, *loaders, optimizer, epochs=2, loss_fn=loss_fn)
+
+
+@pytest.mark.parametrize("loader", [[], DataLoader(data(5), 8, drop_last=True), iter(())])
+def test_an_empty_loader(loader):
+    with pytest.raises(ValueError, match=r"evaluation: the loader gave no batch\. Is the data set empty"):
+        evaluate(network(), loader)
+    with pytest.raises(ValueError, match="epoch 1/2: the loader gave no batch"):
+        run(2, loader=[])
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [
+        nn.CrossEntropyLoss(reduction="sum"),
+        functools.partial(F.cross_entropy, reduction="none"),
+        lambda logits, targets: F.cross_entropy(logits, targets, reduction="none"),
+    ],
+)
+def test_a_loss_that_is_no_mean(loss_fn):
+    with pytest.raises(ValueError, match="the mean over the batch is expected"):
+        evaluate(network(), DataLoader(data(), 8), loss_fn)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"accumulate": 0}, "accumulate=0"),
+        ({"max_norm": 0.0}, "max_norm=0.0"),
+        ({"amp_dtype": torch.float16}, r"give scaler=torch\.amp\.GradScaler"),
+        ({"scheduler_each": "step"}, "choose 'epoch' or 'batch'"),
+    ],
+)
+def test_wrong_options(options, text):
+    with pytest.raises(ValueError, match=text):
+        run(1, **options)
+
+
+def test_plateau_cannot_be_stepped_by_batch():
+    optimizer = torch.optim.SGD((model := network()).parameters(), 0.1)
+    with pytest.raises(ValueError, match="use scheduler_each='epoch'"):
+        run(1, model, optimizer=optimizer, scheduler=ReduceLROnPlateau(optimizer), scheduler_each="batch")
+
+
+# The stop button
+
+
+class Pressing(Dataset):
+    """Samples of the data; Ctrl-C is pressed when the given one is asked for in the given epoch."""
+
+    def __init__(self, sample: int, epoch: int = 2, times: int = 1) -> None:
+        self.data, self.sample, self.left, self.times = data(), sample, epoch, times
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int):
+        if index == self.sample:
+            self.left -= 1
+            for _ in range(self.times if self.left == 0 else 0):
+                os.kill(os.getpid(), signal.SIGINT)
+        return self.data[index]
+
+
+@pytest.fixture
+def handler():
+    """The handler of SIGINT, which must be the same after the test."""
+    before = signal.getsignal(signal.SIGINT)
+    yield before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("sample", [0, 3, 20, 49])
+def test_one_press_ends_the_run_after_a_batch(handler, capsys, sample):
+    model, history = run(5, loader=DataLoader(Pressing(sample), 8))
+    assert (len(history), history.interrupted) == (1, True)
+    assert capsys.readouterr().out == "Interrupted in epoch 2: 1 finished epochs are in the history.\n"
+    assert weights(model).isfinite().all()
+    run(3, model, history=history)
+    assert (history["epoch"], history.interrupted) == ([1, 2, 3], False)
+
+
+def test_a_press_during_validation(handler):
+    model = network()
+    loaders = DataLoader(data(), 8), DataLoader(Pressing(20), 8)
+    history = fit(model, *loaders, torch.optim.SGD(model.parameters(), 0.1), epochs=3)
+    assert (len(history), history.interrupted, model.training) == (1, True, True)
+
+
+def test_a_press_after_an_epoch_keeps_its_row(handler):
+    def press(history):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    _, history = run(3, after_epoch=press)
+    assert (len(history), history.interrupted) == (1, True)
+    _, history = run(1, after_epoch=press)
+    assert (len(history), history.interrupted) == (1, False)  # there was nothing left to interrupt
+
+
+def test_two_presses_raise_at_once(handler):
+    with pytest.raises(KeyboardInterrupt):
+        run(5, loader=DataLoader(Pressing(3, times=2), 8))
+
+
+def test_the_handler_is_restored_after_an_error(handler):
+    with pytest.raises(ValueError, match="no batch"):
+        run(1, loader=[])
+
+
+def test_an_error_of_the_loader_after_a_press_is_the_press(handler):
+    def dying(press):
+        yield from Batches([8, 8], torch.float32)
+        if press:
+            os.kill(os.getpid(), signal.SIGINT)
+        raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+
+    _, history = run(1, loader=dying(press=True))
+    assert (len(history), history.interrupted) == (0, True)
+    with pytest.raises(RuntimeError, match="exited unexpectedly"):
+        run(1, loader=dying(press=False))
+
+
+def test_another_thread_handles_no_signal(handler):
+    done = []
+    thread = threading.Thread(
+        target=lambda: done.append(
+            run(1, after_epoch=lambda history: done.append(signal.getsignal(signal.SIGINT)))[1]
+        )
+    )
+    thread.start()
+    thread.join()
+    assert done[0] is handler
+    assert len(done[1]) == 1
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _, history = run(2, loader=DataLoader(Pressing(3), 8))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(history) == 2
