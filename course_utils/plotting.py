@@ -164,6 +164,7 @@ def show_plot(
     alt: str,
     first: int = 0,
     log: bool = False,
+    log_x: bool = False,
 ) -> None:
     """Plot named lines, named sets of points, and named heights, in one pair of axes.
 
@@ -175,7 +176,7 @@ def show_plot(
         xlabel, ylabel: what the axes show, with units.
         title, alt: the finding, and the figure in words.
         first: where lines without an x begin.
-        log: whether the y axis is logarithmic.
+        log, log_x: whether the y axis, or the x axis, is logarithmic.
 
     Raises:
         ValueError: there is nothing to draw, or x and y differ in length.
@@ -197,7 +198,9 @@ def show_plot(
     for name, height in (levels or {}).items():
         ax.axhline(height, color=GREY, linestyle=(0, (1, 1)), label=name)
     ax.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    if counted:
+    if log_x:
+        ax.set_xscale("log")
+    elif counted:
         ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
     fig.suptitle(title, fontsize=12)
     fig.legend(frameon=False, loc="outside right center")
@@ -218,23 +221,101 @@ def _plain(values: Sequence[float] | torch.Tensor) -> np.ndarray:
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
+def show_panels(
+    panels: Mapping[str, Mapping[str, Values]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    alt: str,
+    first: int = 0,
+) -> None:
+    """Plot several sets of curves side by side, on the same axes, so that they can be compared.
+
+    Args:
+        panels: what stands over a panel → its lines, by name; every panel has lines of the same names.
+        xlabel, ylabel: what the axes show, with units.
+        title, alt: the finding, and the figure in words.
+        first: where the lines begin.
+
+    Raises:
+        ValueError: there are no panels, or their lines have other names.
+    """
+    names = [list(lines) for lines in panels.values()]
+    if not names or any(these != names[0] for these in names):
+        raise ValueError(f"the panels have the lines {names}: give some, with the same names in each.")
+    fig, axes = plt.subplots(1, len(panels), figsize=(8, 3.2), sharex=True, sharey=True, squeeze=False)
+    for ax, (head, lines) in zip(axes.flat, panels.items(), strict=True):
+        for i, (name, line) in enumerate(lines.items()):
+            x, y = _places(name, line, first)
+            ax.plot(x, y, ("-", "--", "-.", ":")[i % 4], color=COLORS[i % 8], linewidth=2.2, label=name)
+        ax.set(title=head, xlabel=xlabel, ylabel=ylabel)
+        ax.label_outer()
+        ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], nbins=4, integer=True))
+    for ax in axes.flat[1:]:
+        ax.set_ylabel(ylabel)
+        ax.yaxis.label.set_visible(False)
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=4)
+    fig.suptitle(title, fontsize=12)
+    show(fig, alt)
+
+
+def show_confusion(
+    targets: torch.Tensor, predictions: torch.Tensor, classes: Sequence[str], *, title: str, alt: str
+) -> None:
+    """Draw how often each class is taken for each other: rows are the true classes, columns the predicted.
+
+    Right predictions are blue, mistakes orange, each darker the more there are; empty cells stay white.
+
+    Args:
+        targets, predictions: (N,), class indices.
+        classes: the names of the classes.
+        title, alt: the finding, and the figure in words.
+
+    Raises:
+        ValueError: the shapes differ, or an index has no name.
+    """
+    number = len(classes)
+    pairs = torch.stack([targets, predictions]).cpu() if targets.shape == predictions.shape else None
+    if pairs is None or targets.ndim != 1 or not ((pairs >= 0) & (pairs < number)).all():
+        raise ValueError(f"give two tensors (N,) of class indices from 0 to {number - 1}.")
+    counts = torch.bincount(number * pairs[0] + pairs[1], minlength=number**2).reshape(number, number)
+    right = torch.eye(number, dtype=torch.bool)
+    fig, ax = plt.subplots(figsize=(8, 0.3 * number + 1.4))
+    for part, cmap in ((right, "Blues"), (~right, "Oranges")):
+        shown = np.ma.masked_where(~(part & (counts > 0)).numpy(), counts.numpy())
+        ax.imshow(shown, cmap=cmap, vmin=-0.3 * counts[part].max(), vmax=1.3 * max(1, counts[part].max()))
+    for row, column in counts.nonzero().tolist():
+        ax.text(column, row, str(int(counts[row, column])), ha="center", va="center", fontsize=9)
+    ax.set_xticks(range(number), classes)
+    ax.set_yticks(range(number), classes)
+    ax.set(xlabel="predicted class", ylabel="true class")
+    ax.spines[:].set_visible(False)
+    ax.set_xticks(np.arange(number + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(number + 1) - 0.5, minor=True)
+    ax.grid(which="minor", color="#DDDDDD")
+    ax.tick_params(which="both", length=0)
+    fig.suptitle(title, fontsize=12)
+    show(fig, alt)
+
+
 def show_descent(
     x: torch.Tensor,
     y: torch.Tensor,
     values: torch.Tensor,
-    path: Sequence[tuple[float, float]],
+    path: Sequence[tuple[float, float]] | Mapping[str, Sequence[tuple[float, float]]],
     *,
     xlabel: str,
     ylabel: str,
     title: str,
     alt: str,
 ) -> None:
-    """Draw a function of two variables as contour lines, and on it the path of a descent.
+    """Draw a function of two variables as contour lines, and on it the path of a descent, or several.
 
     Args:
         x, y: (N,) and (M,), the places along the axes.
         values: (M, N), the function: one row for each y.
-        path: the points of the descent, in order.
+        path: the points of the descent, in order; or several paths by name.
         xlabel, ylabel: what the axes show, with units.
         title, alt: the finding, and the figure in words.
 
@@ -249,11 +330,23 @@ def show_descent(
     levels = torch.linspace(0, 1, 14).square() * (values.max() - values.min()) + values.min()
     ax.contourf(_plain(x), _plain(y), _plain(values), _plain(levels), cmap="Blues_r")
     ax.contour(_plain(x), _plain(y), _plain(values), _plain(levels), colors="white", linewidths=0.6)
-    steps = torch.tensor(path)
-    ax.plot(_plain(steps[:, 0]), _plain(steps[:, 1]), "o-", color=ORANGE, markersize=3.5, linewidth=1.2)
-    for (a, b), name, color in ((path[0], "start", "white"), (path[-1], "end", "white")):
-        ax.annotate(name, (a, b), xytext=(8, 6), textcoords="offset points", color=color, weight="bold")
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    if isinstance(path, Mapping):
+        for (name, points), marker, color in zip(
+            path.items(), "osD^vP", (ORANGE, PINK, YELLOW, RED, GREEN, SKY), strict=False
+        ):
+            steps = torch.tensor(points)
+            ax.plot(
+                *(_plain(steps[:, 0]), _plain(steps[:, 1])),
+                **{"marker": marker, "color": color, "markersize": 3.5, "linewidth": 1.4, "label": name},
+            )
+        fig.legend(frameon=False, loc="outside right center")
+    else:
+        steps = torch.tensor(path)
+        ax.plot(_plain(steps[:, 0]), _plain(steps[:, 1]), "o-", color=ORANGE, markersize=3.5, linewidth=1.2)
+        for (a, b), name, color in ((path[0], "start", "white"), (path[-1], "end", "white")):
+            ax.annotate(name, (a, b), xytext=(8, 6), textcoords="offset points", color=color, weight="bold")
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    fig.suptitle(title, fontsize=12) if isinstance(path, Mapping) else ax.set_title(title)
     show(fig, alt)
 
 

@@ -23,10 +23,6 @@ from course_utils.metrics import Loss, Meter
 from course_utils.stopping import StopButton, Stoppable, Stopped
 
 __all__ = ["EarlyStopping", "History", "evaluate", "fit", "train_one_epoch"]
-QUIET = os.environ.get("TQDM_DISABLE", "0") not in (
-    "",
-    "0",
-)  # tqdm's bar for notebooks overlooks the variable
 
 
 def train_one_epoch(
@@ -75,7 +71,7 @@ def train_one_epoch(
         model.train()
     optimizer.zero_grad()
     sizes: list[int] = []  # of the batches since the last step
-    batches = loader if progress is None else tqdm(loader, desc=progress, leave=False, disable=QUIET)
+    batches = loader if progress is None else _bar(loader, progress)
     for batch in batches:
         loss, logits, targets = _forward(model, loss_fn, batch, device, amp_dtype)
         if meter.add(loss, logits, targets) and progress is not None:
@@ -112,11 +108,7 @@ def evaluate(
     model.eval()
     try:
         with torch.no_grad():
-            for batch in (
-                loader
-                if progress is None
-                else tqdm(loader, desc=progress, leave=False, delay=1, disable=QUIET)
-            ):
+            for batch in loader if progress is None else _bar(loader, progress, delay=1):
                 meter.add(*_forward(model, loss_fn, batch, device, amp_dtype))
     finally:
         for module, mode in modes:
@@ -206,6 +198,12 @@ def fit(
             if stops:
                 break
     return history
+
+
+def _bar(loader: Iterable[Any], name: str, **options: Any) -> tqdm:
+    """A progress bar over a loader. TQDM_DISABLE is read here: tqdm's form for notebooks ignores it."""
+    silent = bool(os.environ.get("TQDM_DISABLE"))
+    return tqdm(loader, desc=name, leave=False, disable=silent, **options)
 
 
 def _forward(

@@ -48,9 +48,9 @@ def test_row_tells_the_truth(file):
     assert all(row.values())
 
 
+@pytest.mark.slow  # scikit-learn, where the originals come from, is there with the tools of the wide checks
 @pytest.mark.parametrize("script", sorted(path.name for path in DATA.glob("make_*.py")))
 def test_script_makes_the_same_file_again(script, tmp_path):
-    pytest.importorskip("sklearn")
     made_again(script, tmp_path)
 
 

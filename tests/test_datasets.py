@@ -61,8 +61,11 @@ def test_digits_are_as_described():
     assert images.device.type == labels.device.type == "cpu"
 
 
+@pytest.mark.slow  # scikit-learn is there with the tools of the wide checks
 def test_digits_are_scikit_learns():
-    original = pytest.importorskip("sklearn.datasets").load_digits()
+    from sklearn.datasets import load_digits as original_digits
+
+    original = original_digits()
     images, labels = load_digits()
     assert np.array_equal(images.numpy(), original.images)
     assert np.array_equal(labels.numpy(), original.target)
@@ -98,8 +101,11 @@ def test_irises_are_as_described():
     assert features.amax(0).tolist() == pytest.approx([7.9, 4.4, 6.9, 2.5])
 
 
+@pytest.mark.slow
 def test_irises_are_scikit_learns():
-    original = pytest.importorskip("sklearn.datasets").load_iris()
+    from sklearn.datasets import load_iris as original_iris
+
+    original = original_iris()
     features, labels = load_iris()
     assert np.array_equal(features.numpy(), original.data.astype(np.float32))
     assert np.array_equal(labels.numpy(), original.target)

@@ -581,3 +581,66 @@ def test_white_paper_stays_white_beside_many_light_colours():
     Image.fromarray(pixels).save(png, "png")
     compact = Image.open(io.BytesIO(plotting._compact(png.getvalue()))).convert("RGB")
     assert (np.asarray(compact)[:20] == 255).all()
+
+
+def test_several_descents_have_a_colour_and_a_name_each(figures):
+    x, y = torch.linspace(-1, 1, 5), torch.linspace(-2, 2, 7)
+    paths = {"SGD": [(-1.0, 2.0), (0.5, 1.0)], "Adam": [(-1.0, 2.0), (0.0, 0.0), (1.0, 1.0)]}
+    show_descent(x, y, x.square() + y[:, None].square(), paths, **AXES, **WORDS)
+    lines = figures[0].axes[0].lines
+    assert [line.get_xydata().tolist() for line in lines] == [
+        [list(point) for point in path] for path in paths.values()
+    ]
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["SGD", "Adam"]
+    assert len({line.get_color() for line in lines}) == 2
+
+
+def test_the_x_axis_can_be_logarithmic(figures):
+    show_plot({"a": ([0.001, 1], [1, 2])}, log_x=True, **AXES, **WORDS)
+    assert (figures[0].axes[0].get_xscale(), figures[0].axes[0].get_yscale()) == ("log", "linear")
+
+
+def test_panels_share_their_axes_and_colours(figures):
+    panels = {
+        "A": {"training": [3, 2], "validation": [4.0, 5.0]},
+        "B": {"training": [1, 1], "validation": [9, 0]},
+    }
+    plotting.show_panels(panels, first=1, **AXES, **WORDS)
+    axes = figures[0].axes
+    assert [ax.get_title() for ax in axes] == ["A", "B"]
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    for ax, lines in zip(axes, panels.values(), strict=True):
+        assert [line.get_ydata().tolist() for line in ax.lines] == [list(values) for values in lines.values()]
+        assert [line.get_xdata().tolist() for line in ax.lines] == [[1, 2], [1, 2]]
+        assert [line.get_color() for line in ax.lines] == [line.get_color() for line in axes[0].lines]
+
+
+@pytest.mark.parametrize("panels", [{}, {"A": {"a": [1]}, "B": {"b": [1]}}])
+def test_panels_with_other_lines_are_refused(panels):
+    with pytest.raises(ValueError, match="same names in each"):
+        plotting.show_panels(panels, **AXES, **WORDS)
+
+
+def test_a_confusion_matrix_shows_its_counts(figures):
+    targets, predictions = torch.tensor([0, 2, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 0])
+    plotting.show_confusion(targets, predictions, ["ant", "bee", "cat"], **WORDS)
+    (ax,) = figures[0].axes
+    counts = {tuple(map(int, text.get_position()))[::-1]: text.get_text() for text in ax.texts}
+    assert counts == {(0, 0): "1", (2, 0): "1", (2, 1): "2", (2, 2): "1"}
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["ant", "bee", "cat"]
+    right, wrong = ax.images
+    assert (~right.get_array().mask).nonzero()[0].tolist() == [0, 2]
+    assert (~wrong.get_array().mask).sum() == 2
+
+
+def test_a_confusion_matrix_without_mistakes(figures):
+    plotting.show_confusion(torch.tensor([0, 1]), torch.tensor([0, 1]), ["a", "b"], **WORDS)
+    assert _texts(figures[0]) == ["1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "predictions"), [([0, 1], [0]), ([0, 3], [0, 1]), ([0, -1], [0, 1]), ([[0]], [[1]])]
+)
+def test_confusions_that_do_not_fit_are_refused(targets, predictions):
+    with pytest.raises(ValueError, match="class indices from 0 to 2"):
+        plotting.show_confusion(torch.tensor(targets), torch.tensor(predictions), ["a", "b", "c"], **WORDS)
