@@ -1,6 +1,7 @@
 """The checkers of chapter 05, Training. Each answer is a reference solution; read them after yours."""
 
 import copy
+import itertools
 import logging
 import math
 import random
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from course_utils.exercises.grading import Result, exercise
 from course_utils.exercises.text import kind_of
@@ -107,6 +109,9 @@ def _once(targets: torch.Tensor, predictions: torch.Tensor, classes: int) -> tor
         "classes that do not occur are missing at the end: give bincount minlength": lambda t, p, c: (
             _count(t, p, int(max(t.max(), p.max())) + 1) if len(t) else torch.zeros(0, 0, dtype=torch.int64)
         ),
+        "bincount ends at the largest pair that occurs: minlength=classes**2 makes room for the others": (
+            lambda t, p, c: torch.bincount(c * t + p).reshape(c, c)
+        ),
     },
 )
 def confusion_matrix(targets, predictions, classes):
@@ -168,6 +173,8 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         "the shape is (k, 1): nonzero() gives a column, squeeze(1) makes it a list": lambda z, t, k: _ranked(
             z, t, k, _losses
         ).unsqueeze(1),
+        "where nothing is wrong, torch.tensor of an empty list is a tensor of floats: give it "
+        "dtype=torch.int64": lambda z, t, k: torch.tensor(_ranked(z, t, k, _losses).tolist()),
     },
 )
 def worst_mistakes(logits, targets, k):
@@ -476,6 +483,12 @@ class _LastOnly(_Stopping):
         return better
 
 
+class _FromZero(_Stopping):
+    def __init__(self, patience: int) -> None:
+        super().__init__(patience)
+        self.best = 0.0
+
+
 class _Upside(_Stopping):
     def better(self, value: float) -> bool:
         return self.best == math.inf or value > self.best
@@ -498,6 +511,7 @@ class _Upside(_Stopping):
         "a better value does not set the counter back to 0": _NeverReset,
         "it compares with the value before; expected: with the best so far": _LastOnly,
         "it takes larger values for better ones": _Upside,
+        "`best` begins at 0, so that no loss is ever better: begin with math.inf": _FromZero,
     },
 )
 class EarlyStopping:
@@ -528,8 +542,9 @@ def _guess(answer: Callable, counts: torch.Tensor) -> Result:
         return Result(..., f"it returns {kind_of(bias)}; expected: a tensor (C,)")
     if bias.shape != counts.shape:
         return Result(..., f"its shape is {tuple(bias.shape)}; expected: {tuple(counts.shape)}")
-    if bias.dtype != torch.float32:
-        return Result(..., f"its dtype is {bias.dtype}; expected: torch.float32")
+    if bias.dtype != torch.get_default_dtype():
+        default = torch.get_default_dtype()
+        return Result(..., f"its dtype is {bias.dtype}; expected: the default type, here {default}")
     return Result({"softmax(bias)": bias.softmax(0)})
 
 
@@ -679,23 +694,37 @@ def undisturbed(function):
 def _trained(answer: Callable, sizes: list[int], accumulate: int) -> Result:
     """train_accumulated(model, optimizer, batches, accumulate)"""
     generator = torch.Generator().manual_seed(3)
-    model = nn.Linear(3, 4)
+    model = nn.Linear(2, 2)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=generator))
     for p in model.parameters():
         p.grad = torch.full_like(p, 3.0)  # left over from earlier work
-    seen, states = [], []
-    model.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    seen, states, graphs, alive = [], [], [], []
+
+    def before(module: nn.Module, args: tuple) -> torch.Tensor:
+        """Give the model a copy, which the graph keeps for backward; count the copies still kept."""
+        seen.append(len(args[0]))
+        alive.append(sum(not kept.expired() for kept in graphs))
+        rows = args[0].clone()
+        graphs.append(StorageWeakRef(rows.untyped_storage()))
+        return rows
+
+    model.register_forward_pre_hook(before)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
     optimizer.register_step_post_hook(lambda *_: states.append(model.weight.detach().clone()))
     batches = [
-        (torch.randn(n, 3, generator=generator), torch.randint(4, (n,), generator=generator)) for n in sizes
+        (torch.randn(n, 2, generator=generator), torch.randint(2, (n,), generator=generator)) for n in sizes
     ]
     steps = answer(model, optimizer, batches, accumulate)
     wrong = None
     if seen and max(seen) > max(sizes):
         wrong = f"the model saw {max(seen)} samples at once; expected: one batch at a time"
+    elif any(alive):
+        wrong = (
+            f"{max(alive) + 1} graphs are in memory at once: call backward for each batch, which frees its "
+            "graph, before the next forward pass"
+        )
     return Result({"returned": steps, "steps taken": len(states), "weights after each step": states}, wrong)
 
 
@@ -722,6 +751,23 @@ def _accumulated(
             if clear == "after":
                 optimizer.zero_grad()
             steps += 1
+        return steps
+
+    return train
+
+
+def _by_remainder(first: int) -> Callable:
+    """The answer found everywhere: loss / accumulate, and a step where i % accumulate is 0."""
+
+    def train(model: nn.Module, optimizer: torch.optim.Optimizer, batches: list, accumulate: int) -> int:
+        steps = 0
+        optimizer.zero_grad()
+        for i, (inputs, targets) in enumerate(batches, first):
+            (F.cross_entropy(model(inputs), targets) / accumulate).backward()
+            if i % accumulate == 0:
+                optimizer.step()
+                optimizer.zero_grad()
+                steps += 1
         return steps
 
     return train
@@ -763,6 +809,11 @@ def _accumulated(
         "gradients are cleared before each batch: clear once for each group": _accumulated(
             lambda n, sizes, accumulate: n / sum(sizes), clear="each"
         ),
+        "the last group, with fewer batches, is left out; and dividing by `accumulate` is right only where "
+        "all batches have the same size": _by_remainder(first=1),
+        "i % accumulate is 0 for i = 0 already, so that the first step comes after a single batch": (
+            _by_remainder(first=0)
+        ),
         "the sum over the samples; expected: the mean": _accumulated(lambda n, sizes, accumulate: float(n)),
     },
 )
@@ -784,6 +835,9 @@ class _Ear(logging.Handler):
         self.heard.append(record.getMessage())
 
 
+_numbers = itertools.count(1)  # each check has a logger of its own: an answer may remember names
+
+
 def _silence(name: str) -> logging.Logger:
     """Bring a logger back to its beginning."""
     logger = logging.getLogger(name)
@@ -797,8 +851,7 @@ def _silence(name: str) -> logging.Logger:
 
 def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Result:
     """file_logger(name, path)"""
-    name, root, ear = "course.exercise", logging.getLogger(), _Ear()
-    _silence(name)
+    name, root, ear = f"course.exercise{next(_numbers)}", logging.getLogger(), _Ear()
     before = list(root.handlers), root.level
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.log"
@@ -816,6 +869,7 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
                 handler.flush()
             lines = path.read_text(encoding="utf-8").splitlines()
             own = [*logging.getLogger(loggers[-1].name).handlers]
+            added = set(root.handlers) - {*before[0], ear}
         finally:
             handlers = list(root.handlers)
             for handler in handlers:
@@ -833,11 +887,10 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
     if lines[:1] != ["INFO from yesterday"]:
         return Result(..., "what was in the file is gone: append to it, mode='a', which is the default")
     if not own:
-        return Result(
-            ...,
-            "the logger has no handler of its own: basicConfig sets up the root logger, so that the messages "
-            "of every library go into the file",
-        )
+        why = "`hasHandlers` also asks the parents; `handlers` are its own"
+        if added:
+            why = "basicConfig sets up the root logger, so that every library's messages go into the file"
+        return Result(..., f"the logger has no handler of its own: {why}")
     wrong = "the messages also go on to the root logger: set logger.propagate = False" if ear.heard else None
     return Result(lines, wrong)
 

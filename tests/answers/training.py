@@ -153,6 +153,10 @@ def by_sorting(logits, targets, k):
     return torch.tensor(order[:k], dtype=torch.int64)
 
 
+def by_list(logits, targets, k):
+    return torch.tensor(by_sorting(logits, targets, k).tolist())
+
+
 def right_ones_too(logits, targets, k):
     return losses_of(logits, targets).topk(min(k, len(targets))).indices
 
@@ -441,6 +445,12 @@ class SaysNothing(Stopping):
         super().step(value, model)
 
 
+class FromZero(Stopping):
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.best = 0
+
+
 class RestoresInStep(Stopping):
     def step(self, value, model):
         stop = super().step(value, model)
@@ -646,6 +656,20 @@ def by_dividing_gradients(model, optimizer, batches, accumulate):
     return steps
 
 
+def by_keeping_losses(model, optimizer, batches, accumulate):
+    """Keeps each loss; backward has freed its graph."""
+    groups = [batches[i : i + accumulate] for i in range(0, len(batches), accumulate)]
+    for group in groups:
+        optimizer.zero_grad()
+        losses = []
+        for x, y in group:
+            logits = model(x)
+            losses.append(F.cross_entropy(logits, y) * len(y) / sum(len(y) for _, y in group))
+            losses[-1].backward()
+        optimizer.step()
+    return len(groups)
+
+
 def by_adding_losses(model, optimizer, batches, accumulate):
     groups = [batches[i : i + accumulate] for i in range(0, len(batches), accumulate)]
     for group in groups:
@@ -676,6 +700,34 @@ def accumulated(weight, rest=True, clear=True, count=None):
 no_division = accumulated(lambda n, a: 1)
 by_accumulate = accumulated(lambda n, a: 1 / a)
 loses_the_rest = accumulated(lambda n, a: 1 / a, rest=False)
+
+
+def first_alone(model, optimizer, batches, accumulate):
+    """As most code on the web does it, with `i % accumulate` in place of `(i + 1) % accumulate`."""
+    steps = 0
+    optimizer.zero_grad()
+    for i, (inputs, targets) in enumerate(batches):
+        loss = F.cross_entropy(model(inputs), targets) / accumulate
+        loss.backward()
+        if i % accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+            steps += 1
+    return steps
+
+
+def by_adding_up(model, optimizer, batches, accumulate):
+    steps = 0
+    for start in range(0, len(batches), accumulate):
+        group = batches[start : start + accumulate]
+        optimizer.zero_grad()
+        loss = 0
+        for inputs, targets in group:
+            loss = loss + F.cross_entropy(model(inputs), targets, reduction="sum")
+        (loss / sum(len(targets) for _, targets in group)).backward()
+        optimizer.step()
+        steps += 1
+    return steps
 
 
 def by_batches(model, optimizer, batches, accumulate):
@@ -775,6 +827,26 @@ def by_braces(name, path):
     return logger
 
 
+known_names = set()
+
+
+def by_remembering(name, path):
+    logger = logger_with(name)
+    if name not in known_names:
+        known_names.add(name)
+        logger.addHandler(handler_for(path))
+    return logger
+
+
+def asks_the_parents(name, path):
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    if not logger.hasHandlers():
+        logger.addHandler(handler_for(path))
+    logger.propagate = False
+    return logger
+
+
 def adds_each_time(name, path):
     logger = logger_with(name)
     logger.addHandler(handler_for(path))
@@ -851,7 +923,7 @@ WRONG = {
         (as_floats, "expected: int64"),
         (as_shares, "shares"),
         (mistakes_only, "right predictions, too"),
-        (without_minlength, "shape"),
+        (without_minlength, "makes room for the others"),
         (from_the_data, "minlength"),
         (as_lists, "a list"),
     ],
@@ -865,6 +937,7 @@ WRONG = {
         (first_k, "values are off"),
         (mean_loss, "error"),
         (topk_too_many, "fill up the rest"),
+        (by_list, "empty list"),
     ],
     "momentum_step": [
         (new_parameters, "new tensors"),
@@ -901,11 +974,12 @@ WRONG = {
         (NoBest, "no attribute `best`"),
         (SaysNothing, "None"),
         (RestoresInStep, "step changes the model"),
+        (FromZero, "begins at 0"),
     ],
     "prior_bias": [
         (shares, "these are the shares"),
         (plain_counts, "these are the counts"),
-        (whole_counts, "expected: torch.float32"),
+        (whole_counts, "expected: the default type"),
         (softmax_of_counts, "its inverse"),
         (negative_log, "sign is wrong"),
         (log_plus_one, "log(1 + count)"),
@@ -927,7 +1001,10 @@ WRONG = {
     "train_accumulated": [
         (no_division, "losses are added up"),
         (by_accumulate, "divided by `accumulate`"),
-        (loses_the_rest, "expected"),
+        (loses_the_rest, "the last group, with fewer batches, is left out; and"),
+        (first_alone, "for i = 0 already"),
+        (by_adding_losses, "2 graphs are in memory at once"),
+        (by_adding_up, "2 graphs are in memory at once"),
         (cleared_at("never"), "never cleared"),
         (cleared_at("after"), "there before the call"),
         (by_batches, "number of batches in the group"),
@@ -943,6 +1020,7 @@ WRONG = {
         (overwrites, "append"),
         (propagates, "propagate = False"),
         (by_basic_config, "sets up the root logger"),
+        (asks_the_parents, "`hasHandlers` also asks"),
         (root_logger, "getLogger(name)"),
         (returns_handler, "FileHandler"),
     ],
@@ -957,8 +1035,8 @@ RIGHT = {
     "EarlyStopping": [Stopping, WithModelCopy],
     "prior_bias": [by_logs, shifted, log_softmax_of_logs],
     "undisturbed": [by_context, by_fork, by_except],
-    "train_accumulated": [by_enumerate, by_dividing_gradients, by_adding_losses],
-    "file_logger": [by_clearing, by_level_of_handler, by_braces],
+    "train_accumulated": [by_enumerate, by_dividing_gradients, by_keeping_losses],
+    "file_logger": [by_clearing, by_level_of_handler, by_braces, by_remembering],
 }
 
 assert not collections.Counter(WRONG.keys()) - collections.Counter(RIGHT.keys())
