@@ -12,10 +12,12 @@ import linecache
 import re
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+import torch
 from nbformat import NotebookNode
 from notebook_tools import NOTEBOOKS, code_cells, exercises, notebooks, parsed, read_notebook, with_solutions
 
@@ -69,8 +71,17 @@ def test_stubs_are_not_started(path: Path) -> None:
         assert printed.getvalue() == "".join(f"○ {name}: not started\n" for name in exercise.names)
 
 
+@pytest.fixture
+def settings() -> Iterator[None]:
+    """Put back what a notebook that fails half-way would leave behind for the tests after it."""
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
-def test_solutions_pass(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_solutions_pass(path: Path, monkeypatch: pytest.MonkeyPatch, settings: None) -> None:
     """Runs the whole notebook in this process, without a network: solutions, and what they say to try."""
     monkeypatch.chdir(NOTEBOOKS)
     monkeypatch.setattr("socket.getaddrinfo", _no_network)
