@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 SEAL = b"course_utils crc32 %08x\n"  # the last line of a checkpoint
 SEAL_SIZE = len(SEAL % 0)
-AT_ONCE = 8 << 20  # bytes that are handed to the disk together
 
 
 class CheckpointError(RuntimeError):
@@ -20,20 +19,28 @@ class CheckpointError(RuntimeError):
 
 
 @contextlib.contextmanager
+def explaining(what: str) -> Iterator[None]:
+    """Turn an error of the system into a CheckpointError that begins with `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{what}: {error.strerror or error}. Free some space, or save to a folder that is there and that "
+            "you may write to. What was saved before is as it was."
+        ) from error
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a new name in the folder of `path`; what is written there is moved to `path`, or removed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # the bytes are on the disk before the name points to them
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} was not saved: {error.strerror or error}. Free some space, or save to a folder that is "
-            "there and that you may write to. What was saved before is as it was."
-        ) from error
+        with explaining(f"{path} was not saved"):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # the bytes are on the disk before the name points to them
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -44,26 +51,14 @@ class Crc32Writer:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.crc, self.error = file, 0, None
-        self.waiting = 0  # bytes that the disk has not been asked to write
 
     def write(self, data: Any) -> int:
         self.crc = zlib.crc32(data, self.crc)
         try:
-            written = self.file.write(data)
-            self.waiting += written
-            if self.waiting >= AT_ONCE:
-                self._begin()
-        except OSError as error:
+            return self.file.write(data)
+        except OSError as error:  # torch hides it
             self.error = error
             raise
-        return written
-
-    def _begin(self) -> None:
-        """Let the disk begin now, while the rest is computed: fsync waits less. Only Linux can do so."""
-        self.waiting = 0
-        self.file.flush()
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def flush(self) -> None:
         self.file.flush()
@@ -77,7 +72,7 @@ def check_bytes(path: Path, file: BinaryIO) -> None:
     size = file.seek(0, os.SEEK_END) - SEAL_SIZE
     file.seek(max(size, 0))
     seal = file.read()
-    if size < 0 or not seal.startswith(SEAL[:19]):
+    if size < 0 or not seal.startswith(SEAL.partition(b"%")[0]):
         whole = zipfile.is_zipfile(file)  # has its end
         raise CheckpointError(
             f"{path} has no checksum at its end: save_checkpoint did not write it. If you know who did, read "
