@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 SEAL = b"course_utils crc32 %08x\n"  # the last line of a checkpoint
 SEAL_SIZE = len(SEAL % 0)
+AT_ONCE = 8 << 20  # bytes that are handed to the disk together
 
 
 class CheckpointError(RuntimeError):
@@ -51,14 +52,29 @@ class Crc32Writer:
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.crc, self.error = file, 0, None
+        self.waiting = 0  # bytes that the disk has not been asked to write
 
     def write(self, data: Any) -> int:
         self.crc = zlib.crc32(data, self.crc)
         try:
-            return self.file.write(data)
+            written = self.file.write(data)
+            self.waiting += written
+            if self.waiting >= AT_ONCE:
+                self._begin()
         except OSError as error:  # torch hides it
             self.error = error
             raise
+        return written
+
+    def _begin(self) -> None:
+        """Let the disk begin now, while the rest is computed: fsync waits less. Only Linux can do so.
+
+        The advice also lets the system forget the bytes, so that the next read may come from the disk.
+        """
+        self.waiting = 0
+        self.file.flush()
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def flush(self) -> None:
         self.file.flush()
