@@ -14,10 +14,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.serialization import config
 
 from course_utils.resume import check_weights, restore_training, training_state
-from course_utils.safe_files import SEAL, CheckpointError, Crc32Writer, cause, check_bytes, replacing
+from course_utils.safe_files import (
+    SEAL,
+    CheckpointError,
+    Crc32Writer,
+    cause,
+    check_bytes,
+    explaining,
+    replacing,
+)
 
 __all__ = [
     "CheckpointError",
@@ -43,18 +50,18 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         CheckpointError: no space, no folder, no permission, or something in the state that could not be
             loaded again. The old file is as it was, and no temporary file is left.
     """
-    with replacing(Path(path)) as temporary:
-        with temporary.open("xb") as file:
-            writer = Crc32Writer(file)
-            try:  # the CRC of each part, which torch.load does not look at, would only cost time
-                with config.patch({"save.compute_crc32": False}):
-                    torch.save(dict(state), writer)
-            except RuntimeError as error:  # of torch, which hides that the disk is full
-                raise writer.error or error from None
+    with replacing(Path(path)) as temporary, temporary.open("xb") as file:
+        writer = Crc32Writer(file)
+        try:
+            torch.save(dict(state), writer)
             file.write(SEAL % writer.crc)
-        try:  # no tensor is read here: they are only mapped into memory
+            file.flush()  # no tensor is read here: they are only mapped into memory
             torch.load(temporary, map_location="cpu", mmap=True, weights_only=True)
+        except OSError:
+            raise
         except Exception as error:
+            if writer.error is not None:
+                raise writer.error from None
             raise CheckpointError(
                 f"{path} was not saved: the state holds something that could not be loaded again. Save "
                 f"state_dict()s, tensors, numbers and texts only. Cause: {cause(error)}"
@@ -127,35 +134,43 @@ class Checkpoints:
     def save(self, epoch: int, state: Mapping[str, Any], value: float | None = None) -> Path:
         """Save the state of an epoch, also as the best if its value is better than that of `best.pt`.
 
-        What the file holds is the state and `epoch` and `value`.
+        What the file holds is the state and `epoch`, `value` and `mode`.
 
         Raises:
-            CheckpointError: saving failed, or the folder holds a later epoch.
+            CheckpointError: saving failed, or the folder holds a later epoch. If only `best.pt` cannot be
+                read or written, or is that of another mode, the epoch is saved all the same.
             ValueError: the value is NaN.
         """
         if value is not None and math.isnan(value):
             raise ValueError(f"the value of epoch {epoch} is NaN: it can be neither better nor worse.")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for left in self.folder.glob(".*.pt.*.tmp"):  # by a process that was killed while saving
-            left.unlink(missing_ok=True)
         path = self.folder / f"epoch_{epoch:04d}.pt"
+        with explaining(f"{path} was not saved"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for left in self.folder.glob(".*.pt.*.tmp"):  # by a process that was killed while saving
+                left.unlink(missing_ok=True)
         last = self.last()
         if last is not None and _epoch(last) > epoch:
             raise CheckpointError(
                 f"{path} was not saved: the folder holds the later {last.name}. Resume from that one, remove "
                 "it, or use another folder."
             )
-        state = {**state, "epoch": epoch, "value": None if value is None else float(value)}
-        if value is not None:
-            if self._best_value is None and self.best() is not None:
-                self._best_value = load_checkpoint(self.best())["value"]
-            sign = 1 if self.mode == "min" else -1
-            if self._best_value is None or sign * value < sign * self._best_value:
+        state = {**state, "epoch": epoch, "value": None if value is None else float(value), "mode": self.mode}
+        trouble = None
+        try:
+            if value is not None and self._is_best(value):
                 save_checkpoint(self.folder / "best.pt", state)  # first: after a kill it is not too old
                 self._best_value = state["value"]
+        except CheckpointError as error:
+            trouble = error
         save_checkpoint(path, state)
-        for old in self._epochs()[: -self.keep]:
-            old.unlink()
+        with explaining(f"{path} was saved, but an old one could not be removed"):
+            for old in self._epochs()[: -self.keep]:
+                old.unlink(missing_ok=True)
+        if trouble is not None:
+            raise CheckpointError(
+                f"{path} was saved, but best.pt was not brought up to date. If that file is the cause, move "
+                f"it away. Cause: {trouble}"
+            ) from trouble
         return path
 
     def last(self) -> Path | None:
@@ -166,6 +181,16 @@ class Checkpoints:
         """Return the path of the best one; None if no value has been given yet."""
         path = self.folder / "best.pt"
         return path if path.exists() else None
+
+    def _is_best(self, value: float) -> bool:
+        path = self.best()
+        if self._best_value is None and path is not None:
+            best = load_checkpoint(path)
+            if best.get("mode") != self.mode:
+                raise CheckpointError(f"{path} is that of mode={best.get('mode')!r}, this is {self.mode!r}.")
+            self._best_value = best["value"]
+        sign = 1 if self.mode == "min" else -1
+        return self._best_value is None or sign * value < sign * self._best_value
 
     def _epochs(self) -> list[Path]:
         found = self.folder.glob("epoch_*.pt")

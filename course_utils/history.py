@@ -56,6 +56,7 @@ class EarlyStopping:
 
     Attributes:
         best: the best value so far; None before the first.
+        stopped: whether the last `step` returned True.
 
     Raises:
         ValueError: an argument is out of range.
@@ -71,6 +72,10 @@ class EarlyStopping:
         self.waited = 0
         self.weights: dict[str, torch.Tensor] | None = None
 
+    @property
+    def stopped(self) -> bool:
+        return self.waited >= self.patience
+
     def step(self, value: float, model: nn.Module) -> bool:
         """Note the value of an epoch, with a copy of the weights if it is the best; return True to stop.
 
@@ -85,7 +90,7 @@ class EarlyStopping:
             self.weights = copy.deepcopy(model.state_dict())  # state_dict alone would change with the model
         else:
             self.waited += 1
-        return self.waited >= self.patience
+        return self.stopped
 
     def restore(self, model: nn.Module) -> None:
         """Load the best weights into the model.
@@ -99,8 +104,14 @@ class EarlyStopping:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"best": self.best, "waited": self.waited, "weights": self.weights}
+        return {"mode": self.mode, "best": self.best, "waited": self.waited, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` has returned."""
+        """Take over what `state_dict` has returned.
+
+        Raises:
+            ValueError: it is that of another mode.
+        """
+        if state["mode"] != self.mode:
+            raise ValueError(f"the state is that of mode={state['mode']!r}, and this one has {self.mode!r}.")
         self.best, self.waited, self.weights = state["best"], state["waited"], state["weights"]

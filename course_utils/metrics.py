@@ -1,23 +1,23 @@
-"""Loss and accuracy of an epoch, without making the GPU wait after every batch."""
+"""Loss and accuracy of an epoch, without a wait for the GPU after every batch."""
 
 import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-FETCH = 20  # batches between two looks at the numbers: each look waits for the GPU
+FETCH = 20  # batches between two looks at the numbers, where each look waits for the GPU
+WEIGHTED = (F.cross_entropy, F.nll_loss, nn.CrossEntropyLoss, nn.NLLLoss)  # a mean by their class weights
 
 
 class Meter:
-    """Sums up losses and right answers. They stay on the device until FETCH of them are read at once."""
+    """Sums up losses and right answers. On a GPU they stay there until FETCH of them are read at once."""
 
-    def __init__(self, loss_fn: Loss, where: str) -> None:
-        keywords = getattr(loss_fn, "keywords", {})  # of a functools.partial
-        reduction = getattr(loss_fn, "reduction", keywords.get("reduction", "mean"))
-        if reduction != "mean":
-            raise ValueError(f"loss_fn has reduction={reduction!r}: the mean over the batch is expected.")
-        self.where, self.waiting = where, []
+    def __init__(self, loss_fn: Loss, where: str, device: torch.device) -> None:
+        self.ignored = _ignored_target(loss_fn)
+        self.where, self.waiting, self.each = where, [], 1 if device.type == "cpu" else FETCH
         self.loss = self.right = 0.0
         self.batches = self.samples = self.answers = 0
 
@@ -28,18 +28,25 @@ class Meter:
                 f"loss_fn returned shape {tuple(loss.shape)}: the mean over the batch is expected."
             )
         if targets.is_floating_point() or logits.ndim != targets.ndim + 1:
-            right = torch.tensor(math.nan)
+            counts = torch.tensor([math.nan, 0.0])
         else:
-            right = (logits.detach().argmax(1) == targets).sum()
-        self.waiting.append((loss.detach(), right, len(targets), targets.numel()))
-        if len(self.waiting) == FETCH:
+            right, ignored = logits.detach().argmax(1) == targets, targets == self.ignored
+            counts = torch.stack([right.sum(), ignored.sum()])
+        self.waiting.append((loss.detach(), counts, len(targets), targets.numel()))
+        if len(self.waiting) == self.each:
             self.fetch()
         return not self.waiting
 
     def fetch(self) -> None:
         """Read what waits, and see that each loss is a number."""
-        losses, rights, samples, answers = zip(*self.waiting, strict=True)
+        losses, counts, samples, answers = zip(*self.waiting, strict=True)
         self.waiting = []
+        right, ignored = torch.stack(counts).sum(0).tolist()
+        if ignored:
+            raise ValueError(
+                f"{self.where}: the loss ignores targets of {self.ignored}, and such are there, so that its "
+                "means have unequal numbers of samples. Leave them out of the data set."
+            )
         for loss, size in zip(torch.stack(losses).tolist(), samples, strict=True):
             self.batches += 1
             if not math.isfinite(loss):
@@ -49,7 +56,7 @@ class Meter:
                     "by now: make the model anew, or load a checkpoint."
                 )
             self.loss += loss * size
-        self.right += torch.stack(rights).sum().item()
+        self.right += right
         self.samples += sum(samples)
         self.answers += sum(answers)
 
@@ -63,3 +70,23 @@ class Meter:
                 "with drop_last=True, or the loader an iterator that is used up?"
             )
         return self.loss / self.samples, self.right / self.answers
+
+
+def _ignored_target(loss_fn: Loss) -> int:
+    """See that a loss is a plain mean, as far as it tells; return the target that it leaves out."""
+    given = getattr(loss_fn, "keywords", {})  # of a functools.partial
+    options = {
+        name: getattr(loss_fn, name, given.get(name)) for name in ("reduction", "weight", "ignore_index")
+    }
+    if options["reduction"] not in (None, "mean"):
+        raise ValueError(
+            f"loss_fn has reduction={options['reduction']!r}: the mean over the batch is expected."
+        )
+    kind = getattr(loss_fn, "func", type(loss_fn))
+    if options["weight"] is not None and kind in WEIGHTED:
+        raise ValueError(
+            "loss_fn has class weights: it divides by their sum in each batch, and such means cannot be "
+            "added up. Use lambda logits, targets: (weight[targets] * F.cross_entropy(logits, targets, "
+            "reduction='none')).mean()."
+        )
+    return -100 if options["ignore_index"] is None else options["ignore_index"]

@@ -1,4 +1,8 @@
-"""The state of a run: all that it needs to go on, and end with the same bits, after a stop."""
+"""The state of a run: what it needs to go on after a stop, and end with the same bits.
+
+That holds on the CPU, on a GPU with deterministic algorithms, at the end of an epoch, and if workers of a
+`DataLoader` start anew in each epoch: persistent ones keep random states of their own, out of reach.
+"""
 
 import copy
 import random
@@ -23,9 +27,10 @@ def training_state(
     early_stopping: Any = None,
     generator: torch.Generator | None = None,
 ) -> dict[str, Any]:
-    """Return all that a run needs to go on to the same bits, for `save_checkpoint`.
+    """Return what a run needs to go on to the same bits, for `save_checkpoint`.
 
-    The tensors are the live ones, which training changes: save them at once.
+    Workers that stay (`persistent_workers=True`) are not in it, see the top of this module. The tensors are
+    the live ones, which training changes: save them at once.
 
     Args:
         generator: that of the training `DataLoader`, which shuffles.
@@ -71,13 +76,13 @@ def restore_training(
     before = None
     try:
         _check(state, now)
-        before = copy.deepcopy(now)
+        before = _copied(now)
         _restore(state, parts)
-    except CheckpointError:
-        raise
-    except Exception as error:
+    except BaseException as error:  # also Ctrl-C
         if before is not None:
             _restore(before, parts)
+        if isinstance(error, CheckpointError) or not isinstance(error, Exception):
+            raise
         raise CheckpointError(
             "the state does not fit, and nothing was changed. Use another checkpoint. "
             f"Cause: {type(error).__name__}: {cause(error)}"
@@ -90,9 +95,9 @@ def check_weights(saved: Mapping[str, torch.Tensor], model: Mapping[str, torch.T
         "Missing in the checkpoint": [name for name in model if name not in saved],
         "Unknown to the model": [name for name in saved if name not in model],
         "Of another shape": [
-            f"{name} (saved {tuple(saved[name].shape)}, model {tuple(model[name].shape)})"
+            f"{name} (saved {_shape(saved[name])}, model {_shape(model[name])})"
             for name in model
-            if name in saved and saved[name].shape != model[name].shape
+            if name in saved and _shape(saved[name]) != _shape(model[name])
         ],
     }
     found = [
@@ -104,8 +109,26 @@ def check_weights(saved: Mapping[str, torch.Tensor], model: Mapping[str, torch.T
         raise CheckpointError(f"the weights are those of another model: make the same. {' '.join(found)}")
 
 
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of a tensor; None for what `get_extra_state` may return instead."""
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else None
+
+
+def _copied(state: Any) -> Any:
+    """A deep copy with all tensors on the CPU: a GPU may have no room for it."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        copied = copy.copy(state)  # with what torch keeps beside the weights of a model
+        copied.update((name, _copied(value)) for name, value in state.items())
+        return copied
+    if type(state) in (list, tuple):
+        return type(state)(map(_copied, state))
+    return copy.deepcopy(state)
+
+
 def _check(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """See that a state was made of the same parts as that of now."""
+    """See that a state was made of the same parts as that of now: torch loads some of the others, too."""
     if missing := {"model", "kinds", "parameters", "random"} - set(state):
         raise CheckpointError(f"the state has no {', '.join(sorted(missing))}: make it by training_state.")
     check_weights(state["model"], now["model"])

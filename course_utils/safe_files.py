@@ -20,20 +20,28 @@ class CheckpointError(RuntimeError):
 
 
 @contextlib.contextmanager
+def explaining(what: str) -> Iterator[None]:
+    """Turn an error of the system into a CheckpointError that begins with `what`."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"{what}: {error.strerror or error}. Free some space, or save to a folder that is there and that "
+            "you may write to. What was saved before is as it was."
+        ) from error
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a new name in the folder of `path`; what is written there is moved to `path`, or removed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # the bytes are on the disk before the name points to them
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise CheckpointError(
-            f"{path} was not saved: {error.strerror or error}. Free some space, or save to a folder that is "
-            "there and that you may write to. What was saved before is as it was."
-        ) from error
+        with explaining(f"{path} was not saved"):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # the bytes are on the disk before the name points to them
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -53,13 +61,16 @@ class Crc32Writer:
             self.waiting += written
             if self.waiting >= AT_ONCE:
                 self._begin()
-        except OSError as error:
+        except OSError as error:  # torch hides it
             self.error = error
             raise
         return written
 
     def _begin(self) -> None:
-        """Let the disk begin now, while the rest is computed: fsync waits less. Only Linux can do so."""
+        """Let the disk begin now, while the rest is computed: fsync waits less. Only Linux can do so.
+
+        The advice also lets the system forget the bytes, so that the next read may come from the disk.
+        """
         self.waiting = 0
         self.file.flush()
         if hasattr(os, "posix_fadvise"):
@@ -77,7 +88,7 @@ def check_bytes(path: Path, file: BinaryIO) -> None:
     size = file.seek(0, os.SEEK_END) - SEAL_SIZE
     file.seek(max(size, 0))
     seal = file.read()
-    if size < 0 or not seal.startswith(SEAL[:19]):
+    if size < 0 or not seal.startswith(SEAL.partition(b"%")[0]):
         whole = zipfile.is_zipfile(file)  # has its end
         raise CheckpointError(
             f"{path} has no checksum at its end: save_checkpoint did not write it. If you know who did, read "

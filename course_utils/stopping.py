@@ -45,6 +45,8 @@ class Stoppable:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
+        if self.stop.pressed:  # the loader would draw an order from its generator
+            raise Stopped
         try:
             for batch in self.loader:
                 if self.stop.pressed:
@@ -57,3 +59,9 @@ class Stoppable:
                 raise
         if self.stop.pressed:
             raise Stopped
+
+
+def forget_workers(loader: Iterable[Any]) -> None:
+    """Let a `DataLoader` start new workers: Ctrl-C in a terminal has ended persistent ones, too."""
+    if getattr(loader, "persistent_workers", False):
+        loader._iterator = None  # torch has no public way

@@ -97,12 +97,9 @@ def forms(canary: Path) -> dict[str, bytes]:
         "INST": f"(V{command}\nios\nsystem\n.".encode(),
         "OBJ": b"\x80\x02(" + name("os", "system") + text(command) + b"o.",
         "NEWOBJ": b"\x80\x02"
-        + name("subprocess", "Popen")
-        + b"(]"
-        + text("touch")
-        + b"a"
-        + text(path)
-        + b"at\x81.",
+        + name("numpy", "memmap")  # makes the file in its __new__
+        + pickle.dumps((path, "uint8", "w+", 0, 1), 2)[2:-1]
+        + b"\x81.",
         "from the memo": b"\x80\x02" + name("os", "system") + b"q\x010h\x01" + text(command) + b"\x85R.",
         "in a dict": b"\x80\x02}" + text("model") + system + b"s.",
         "as a key": b"\x80\x02}" + system + b"K\x01s.",
@@ -120,7 +117,7 @@ def forms(canary: Path) -> dict[str, bytes]:
         "as the size of a tensor": b"\x80\x02" + rebuild + b"(" + storage + b"K\x00" + system + b")\x89)tR.",
         "as the type of a storage": b"\x80\x02("
         + text("storage")
-        + name("os", "system")
+        + system
         + text("0")
         + text("cpu")
         + b"K\x01tQ.",
@@ -142,7 +139,7 @@ def forms(canary: Path) -> dict[str, bytes]:
         + name("torch._tensor", "_rebuild_from_type_v2")
         + b"("
         + rebuild
-        + name("subprocess", "Popen")
+        + call("subprocess", "Popen", ["touch", path])
         + b"("
         + storage
         + b"K\x00))\x89}t}tR.",

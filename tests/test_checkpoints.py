@@ -3,13 +3,17 @@
 import contextlib
 import copy
 import errno
+import io
 import itertools
 import math
 import os
 import pickle
 import random
+import stat
+import threading
 import time
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -30,6 +34,7 @@ from course_utils.checkpoints import (
     training_state,
 )
 from course_utils.device import seed_everything
+from course_utils.resume import _copied
 from course_utils.training import EarlyStopping, History, fit
 
 STATE = {
@@ -77,12 +82,17 @@ def test_what_is_saved_is_loaded(path):
 
 
 def test_what_could_not_be_loaded_is_not_saved(path):
-    for bad in (nn.Linear(1, 1), len, {"a": [path]}, np.zeros(3)):
+    file = path.open("rb")
+    for bad in (
+        *(nn.Linear(1, 1), len, {"a": [path]}, np.zeros(3)),
+        *(lambda: 0, threading.Lock(), (n for n in ()), file),  # not even pickle takes these
+    ):
         with pytest.raises(
             CheckpointError, match=r"state\.pt was not saved: the state holds .*Save state_dict"
         ):
             save_checkpoint(path, {"a": bad})
         assert_whole(path)
+    file.close()
 
 
 @pytest.mark.parametrize("failing", ["open", "write", "fsync", "replace"])
@@ -92,13 +102,13 @@ def test_a_full_disk_at_any_moment(path, monkeypatch, failing):
 
     target = {
         "open": "pathlib.Path.open",
-        "write": "course_utils.safe_files.zlib.crc32",
+        "write": "pathlib.Path.open",
         "fsync": "os.fsync",
         "replace": "os.replace",
     }[failing]
     with monkeypatch.context() as patch:
         if failing == "write":  # a file that takes no more than 300 bytes
-            patch.setattr("course_utils.checkpoints.Crc32Writer.write", _limited_write)
+            patch.setattr(target, lambda path, mode: Small(path, mode))
         else:
             patch.setattr(target, full)
         with pytest.raises(CheckpointError, match=r"state\.pt was not saved: No space left.*Free some space"):
@@ -106,11 +116,28 @@ def test_a_full_disk_at_any_moment(path, monkeypatch, failing):
     assert_whole(path)
 
 
-def _limited_write(self, data):
-    if self.file.tell() + len(data) > 300:
-        self.error = OSError(errno.ENOSPC, "No space left on device")
-        raise self.error
-    return self.file.write(data)
+class Small(io.FileIO):
+    """A file on a disk that has room for 300 bytes."""
+
+    def write(self, data) -> int:
+        if self.tell() + len(data) > 300:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+def test_the_new_name_is_forced_to_the_disk(path, monkeypatch):
+    events, replace, fsync = [], os.replace, os.fsync
+    monkeypatch.setattr("os.replace", lambda *names: events.append("replaced") or replace(*names))
+    monkeypatch.setattr(
+        "os.fsync", lambda file: events.append(stat.S_ISDIR(os.fstat(file).st_mode)) or fsync(file)
+    )
+    save_checkpoint(path, STATE)
+    assert events == [False, "replaced", True]
+
+
+def test_zip_tools_find_no_fault(path):
+    with zipfile.ZipFile(path) as whole:
+        assert whole.testzip() is None
 
 
 def test_ctrl_c_while_saving_leaves_no_file(path, monkeypatch):
@@ -221,6 +248,18 @@ def test_the_calls_are_live(canary):
             with contextlib.suppress(RuntimeError):  # after the call, at what it returned
                 pickle.loads(b"\x80\x02" + opcodes + b".")
         assert remove(canary), name
+
+
+def test_the_forms_are_live(canary):
+    dead = []
+    for name, pickled in forms(canary).items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with contextlib.suppress(Exception):  # after the call, at what it returned
+                torch.load(io.BytesIO(archive(pickled)), weights_only=False)
+        if not remove(canary):
+            dead.append(name)
+    assert dead == []
 
 
 @pytest.mark.parametrize("kind", ["calls", "forms", "greedy", "containers"])
@@ -366,6 +405,102 @@ def test_random_states_of_all_three():
     assert [draw() for _ in range(2)] == expected
 
 
+def test_a_run_that_stopped_early_stays_stopped(tmp_path):
+    run = everything()
+    run["early_stopping"] = EarlyStopping(1, min_delta=1e9)
+    go(run, 5, tmp_path)
+    assert len(run["history"]) == 2
+    again = everything()
+    again["early_stopping"] = EarlyStopping(1, min_delta=1e9)
+    restore_training(load_checkpoint(Checkpoints(tmp_path).last()), **parts(again))
+    go(again, 5)
+    assert same(numbers(again), numbers(run))
+
+
+def test_the_random_states_of_gpus(monkeypatch):
+    run, restored = everything(), []
+    states = [torch.arange(16, dtype=torch.uint8)]
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_rng_state_all", lambda: states)
+    monkeypatch.setattr("torch.cuda.set_rng_state_all", restored.append)
+    state = copy.deepcopy(training_state(**parts(run)))
+    restore_training(state, **parts(run))
+    assert same(restored, [states])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_run_on_a_gpu_resumes(tmp_path):
+    def made():
+        seed_everything(5)
+        model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.3), nn.Linear(8, 3)).cuda()
+        scaler, generator = torch.amp.GradScaler("cuda"), torch.Generator("cuda").manual_seed(1)
+        run = {"model": model, "optimizer": torch.optim.Adam(model.parameters(), 0.01), "history": History()}
+        return run | {"scaler": scaler, "generator": generator}
+
+    def train(run, epochs):
+        options = {"amp_dtype": torch.float16, "scaler": run["scaler"], "history": run["history"]}
+        fit(run["model"], batches, batches, run["optimizer"], epochs=epochs, **options)
+        torch.rand(3, generator=run["generator"], device="cuda")
+
+    batches = [(torch.randn(8, 4), torch.arange(8) % 3) for _ in range(4)]
+    whole = made()
+    train(whole, 2)
+    save_checkpoint(tmp_path / "run.pt", training_state(**whole))
+    train(whole, 4)
+    resumed = made()
+    seed_everything(99)
+    restore_training(load_checkpoint(tmp_path / "run.pt"), **resumed)
+    train(resumed, 4)
+    assert same(numbers(resumed), numbers(whole))
+
+
+class Remembering(nn.Linear):
+    """A layer whose extra state is a dict."""
+
+    def get_extra_state(self):
+        return {"version": 2}
+
+    def set_extra_state(self, state) -> None:
+        self.version = state["version"]
+
+
+def test_a_model_with_an_extra_state():
+    model = Remembering(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    state = copy.deepcopy(training_state(model, optimizer))
+    restore_training(state, model, optimizer)
+    assert model.version == 2
+
+
+def test_ctrl_c_while_restoring_changes_nothing(monkeypatch):
+    saved = everything()
+    go(saved, 1)
+    state = copy.deepcopy(training_state(**parts(saved)))
+    run = everything()
+    before = numbers(run)
+
+    def press(*_):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run["history"], "load_state_dict", press)
+    with pytest.raises(KeyboardInterrupt):
+        restore_training(state, **parts(run))
+    assert same(numbers(run), before)
+
+
+def test_the_copy_to_go_back_to_is_on_the_cpu():
+    copied = _copied({"a": [torch.ones(2, device="cpu", requires_grad=True)], "b": (1, {"c": "d"})})
+    assert same(copied, {"a": [torch.ones(2)], "b": (1, {"c": "d"})})
+    run = everything()
+    weights = run["model"].state_dict()
+    again = _copied(weights)
+    assert same(again, weights)
+    assert again._metadata == weights._metadata
+    assert all(again[name].data_ptr() != weights[name].data_ptr() for name in weights)
+
+
 def other_optimizer(run):
     run["optimizer"] = torch.optim.SGD(run["model"].parameters(), 0.1)
 
@@ -397,6 +532,10 @@ def set_part(name, value):
         (frozen_part, "optimizer has other parameters"),
         (set_part("scheduler", None), "scheduler: the checkpoint holds OneCycleLR, given was none"),
         (set_part("history", None), "history: the checkpoint holds History, given was none"),
+        (
+            set_part("early_stopping", EarlyStopping(50, mode="max")),
+            "Cause: ValueError: .*that of mode='min'",
+        ),
         (set_part("generator", None), "generator: the checkpoint holds Generator, given was none"),
         (set_part("scaler", torch.amp.GradScaler("cpu", enabled=False)), "given was disabled GradScaler"),
     ],
@@ -456,7 +595,7 @@ def test_the_newest_are_kept_and_the_best(tmp_path):
     assert names(kept.folder) == ["best.pt", "epoch_0003.pt", "epoch_0004.pt"]
     assert kept.last().name == "epoch_0004.pt"
     best = load_checkpoint(kept.best())
-    assert (best.pop("epoch"), best.pop("value")) == (2, 0.3)
+    assert (best.pop("epoch"), best.pop("value"), best.pop("mode")) == (2, 0.3, "min")
     assert same(best, STATE)
 
     again = Checkpoints(kept.folder, keep=1)  # as after a restart
@@ -473,6 +612,44 @@ def test_the_best_may_be_the_largest(tmp_path):
     for epoch, value in enumerate([0.5, 0.7, 0.6], start=1):
         kept.save(epoch, STATE, value)
     assert load_checkpoint(kept.best())["epoch"] == 2
+
+
+def test_what_the_caller_calls_epoch_does_not_matter(tmp_path):
+    saved = load_checkpoint(Checkpoints(tmp_path).save(3, {"epoch": 99, "value": 99, "mode": "x"}, 0.5))
+    assert saved == {"epoch": 3, "value": 0.5, "mode": "min"}
+
+
+def test_a_best_that_cannot_be_compared_stops_no_saving(tmp_path):
+    Checkpoints(tmp_path).save(1, STATE, 0.5)
+    with pytest.raises(
+        CheckpointError, match=r"epoch_0002\.pt was saved, but .*best\.pt is that of mode='min'"
+    ):
+        Checkpoints(tmp_path, mode="max").save(2, STATE, 0.9)
+    best = tmp_path / "best.pt"
+    best.write_bytes(best.read_bytes()[:-3])
+    kept = Checkpoints(tmp_path, keep=2)
+    for epoch in (3, 4):
+        with pytest.raises(CheckpointError, match=r"was saved, but .*move it away\. Cause: .*no checksum"):
+            kept.save(epoch, STATE, 0.4)
+        assert load_checkpoint(kept.last())["epoch"] == epoch
+    assert names(tmp_path) == ["best.pt", "epoch_0003.pt", "epoch_0004.pt"]
+    best.unlink()
+    kept.save(5, STATE, 0.4)
+    assert load_checkpoint(kept.best())["epoch"] == 5
+
+
+def test_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CheckpointError, match=r"epoch_0001\.pt was not saved: .*folder that is there"):
+            Checkpoints(folder).save(1, STATE)
+    kept = Checkpoints(tmp_path / "runs", keep=1)
+    kept.save(1, STATE).unlink()
+    (tmp_path / "runs" / "epoch_0001.pt").mkdir()
+    with pytest.raises(
+        CheckpointError, match=r"epoch_0002\.pt was saved, but an old one could not be removed"
+    ):
+        kept.save(2, STATE)
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

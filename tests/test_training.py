@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from course_utils.history import COLUMNS
@@ -162,11 +162,61 @@ def test_mixed_precision(dtype):
     assert history["train_loss"][2] < history["train_loss"][0]
 
 
-def test_the_numbers_are_fetched_rarely(monkeypatch):
+@pytest.mark.parametrize(("kind", "times"), [("cpu", 2 * FETCH + 5), ("cuda", 3)])
+def test_the_numbers_of_a_gpu_are_fetched_rarely(kind, times, monkeypatch):
     fetches = []
     monkeypatch.setattr(Meter, "fetch", lambda self, fetch=Meter.fetch: fetches.append(1) or fetch(self))
-    evaluate(network(), Batches([1] * (2 * FETCH + 5), torch.float32))
-    assert len(fetches) == 3
+    meter = Meter(F.cross_entropy, "here", torch.device(kind))
+    for _ in range(2 * FETCH + 5):
+        logits = torch.randn(2, 3, requires_grad=True)
+        meter.add(logits.mean() ** 2, logits, torch.tensor([0, 1]))
+        assert not any(loss.requires_grad for loss, *_ in meter.waiting)  # no graph is kept
+    meter.means()
+    assert len(fetches) == times
+
+
+def test_evaluation_keeps_no_graph():
+    def loss_fn(logits, targets):
+        assert not logits.requires_grad
+        return F.cross_entropy(logits, targets)
+
+    evaluate(network(), DataLoader(data(), 8), loss_fn)
+
+
+def test_fit_clips():
+    model = network()
+    before = weights(model)
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    run(1, model, loader=Batches([50], torch.float32), optimizer=optimizer, max_norm=0.01)
+    assert (weights(model) - before).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_device_may_be_a_name():
+    for amp_dtype in (None, torch.bfloat16):
+        assert len(run(1, device=str(DEVICE), amp_dtype=amp_dtype)[1]) == 1
+
+
+@pytest.mark.parametrize("sizes", [[1, 256], [256, 1], [8, 8, 8]])
+def test_no_loss_is_scaled_up_while_gradients_are_summed(sizes):
+    seen = []
+
+    def loss_fn(logits, targets):
+        loss = F.cross_entropy(logits, targets)
+        loss.register_hook(lambda gradient: seen.append(gradient.item()))
+        return loss
+
+    model = network(torch.float64)
+    train_one_epoch(
+        model, Batches(sizes), torch.optim.SGD(model.parameters(), 0.1), loss_fn, accumulate=len(sizes)
+    )
+    assert len(seen) == len(sizes)
+    assert max(seen) <= 1  # the scale of float16 may leave no room for more
+
+
+def test_the_scale_is_read_only_for_a_scheduler(monkeypatch):
+    scaler = torch.amp.GradScaler(DEVICE.type)
+    monkeypatch.setattr(scaler, "get_scale", lambda: pytest.fail("a GPU would have to wait"))
+    run(1, scaler=scaler)
 
 
 # Modes
@@ -251,6 +301,8 @@ def test_history_passes_through_a_file(tmp_path):
     assert again.rows == history.rows
     again.rows[0]["epoch"] = 7
     assert history["epoch"] == [1, 2]
+    history.state_dict()["rows"][0]["epoch"] = 8
+    assert history["epoch"] == [1, 2]
 
 
 # Early stopping
@@ -287,13 +339,26 @@ def test_early_stopping_ends_the_run_and_goes_on_from_its_state():
     frozen = torch.optim.SGD(model.parameters(), 0.0)
     _, history = run(9, model, optimizer=frozen, early_stopping=stopping)
     assert (len(history), history.interrupted) == (3, False)
+    run(9, model, optimizer=frozen, early_stopping=stopping, history=history)  # it stays stopped
+    assert len(history) == 3
     again = EarlyStopping(3)
+    again.load_state_dict(stopping.state_dict())
+    run(4, model, optimizer=frozen, early_stopping=again, history=history)  # with more patience
+    assert len(history) == 4
     again.load_state_dict(stopping.state_dict())
     assert again.step(math.inf, model)
     assert again.best == history["valid_loss"][0]
 
 
+def test_early_stopping_watches_the_accuracy():
+    stopping = EarlyStopping(50, mode="max")
+    _, history = run(3, early_stopping=stopping)
+    assert stopping.best == max(history["valid_accuracy"])
+
+
 def test_early_stopping_refuses():
+    with pytest.raises(ValueError, match="that of mode='min', and this one has 'max'"):
+        EarlyStopping(1, mode="max").load_state_dict(EarlyStopping(1).state_dict())
     for wrong in ({"patience": 0}, {"patience": 1, "min_delta": -1}, {"patience": 1, "mode": "loss"}):
         with pytest.raises(ValueError, match="expected at least 1, at least 0, and 'min' or 'max'"):
             EarlyStopping(**wrong)
@@ -322,6 +387,50 @@ def test_a_loss_that_is_no_number(value, where):
     text = rf"{place}, batch 25: the loss is {value}\. .*learning rate"
     with pytest.raises(FloatingPointError, match=text):
         fit(model, *loaders, optimizer, epochs=2, loss_fn=loss_fn)
+
+
+def test_on_the_cpu_nan_is_told_before_it_reaches_the_weights():
+    if DEVICE.type != "cpu":
+        pytest.skip("a GPU is not waited for")
+    bad = Batches([8] * 5, torch.float32)
+    bad[2][0][3] = math.nan
+    model = network()
+    with pytest.raises(FloatingPointError, match="batch 3"):
+        train_one_epoch(model, bad, torch.optim.SGD(model.parameters(), 0.1))
+    assert weights(model).isfinite().all()
+
+
+CLASS_WEIGHTS = torch.tensor([1.0, 2.0, 3.0], device=DEVICE)
+
+
+@pytest.mark.parametrize(
+    "loss_fn",
+    [nn.CrossEntropyLoss(CLASS_WEIGHTS), functools.partial(F.cross_entropy, weight=CLASS_WEIGHTS)],
+)
+def test_class_weights_are_refused_and_the_remedy_is_right(loss_fn):
+    with pytest.raises(ValueError, match=r"class weights: .*reduction='none'"):
+        evaluate(network(), DataLoader(data(), 8), loss_fn)
+
+    def remedy(logits, targets):
+        return (CLASS_WEIGHTS[targets] * F.cross_entropy(logits, targets, reduction="none")).mean()
+
+    whole = evaluate(network(), DataLoader(data(), 50), remedy)
+    assert evaluate(network(), DataLoader(data(), 8), remedy) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "ignored"),
+    [
+        (F.cross_entropy, -100),
+        (nn.CrossEntropyLoss(ignore_index=1), 1),
+        (functools.partial(F.cross_entropy, ignore_index=1), 1),
+    ],
+)
+def test_ignored_targets_are_refused(loss_fn, ignored):
+    targets = torch.tensor([0, 2, ignored, 0])
+    with pytest.raises(ValueError, match=f"evaluation: the loss ignores targets of {ignored}"):
+        evaluate(network(), [(torch.randn(4, 5), targets)], loss_fn)
+    evaluate(network(), [(torch.randn(4, 5), targets.clamp(2))], loss_fn)
 
 
 @pytest.mark.parametrize("loader", [[], DataLoader(data(5), 8, drop_last=True), iter(())])
@@ -418,6 +527,36 @@ def test_a_press_after_an_epoch_keeps_its_row(handler):
     assert (len(history), history.interrupted) == (1, True)
     _, history = run(1, after_epoch=press)
     assert (len(history), history.interrupted) == (1, False)  # there was nothing left to interrupt
+
+
+def test_a_press_after_an_epoch_draws_no_order(handler):
+    generator = torch.Generator().manual_seed(1)
+    loader = DataLoader(data(), 8, shuffle=True, generator=generator)
+    states = []
+
+    def press(history):
+        states.append(generator.get_state())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    run(3, loader=loader, after_epoch=press)
+    assert torch.equal(generator.get_state(), states[0])
+
+
+@pytest.mark.parametrize("kind", [OneCycleLR, ExponentialLR])
+def test_a_stopped_run_goes_on_with_its_schedule(handler, kind):
+    def made():
+        optimizer = torch.optim.SGD((model := network()).parameters(), 0.1, momentum=0.9)
+        options = {"max_lr": 0.1, "total_steps": 21} if kind is OneCycleLR else {"gamma": 0.9}
+        scheduler = kind(optimizer, **options)
+        return model, {"optimizer": optimizer, "scheduler": scheduler, "scheduler_each": "batch"}
+
+    model, options = made()
+    _, history = run(3, model, loader=DataLoader(Pressing(20), 8), **options)
+    assert (len(history), history.interrupted, options["scheduler"].last_epoch) == (1, True, 7)
+    run(3, model, history=history, **options)
+    assert (len(history), options["scheduler"].last_epoch) == (3, 21)
+    model, options = made()
+    assert history["lr"] == run(3, model, **options)[1]["lr"]
 
 
 def test_two_presses_raise_at_once(handler):

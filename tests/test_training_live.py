@@ -101,6 +101,52 @@ def test_ctrl_c_in_a_terminal(tmp_path, arguments):
     assert USABLE in said
 
 
+STAYING = """
+import os, sys
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from course_utils.datasets import Digits
+from course_utils.training import History, fit
+import torch.nn.functional as F
+
+def press(logits, targets):
+    global calls
+    calls += 1
+    if calls in (30, 70):
+        os.killpg(0, 2)  # as a terminal does: to the workers, too
+    return F.cross_entropy(logits, targets)
+
+if __name__ == "__main__":
+    calls, history = 0, History()
+    options = {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": sys.argv[1]}
+    loaders = DataLoader(Digits(), 64, **options), DataLoader(Digits(), 256, **options)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    stops = []
+    while not stops or stops[-1]:
+        fit(model, *loaders, optimizer, epochs=3, loss_fn=press, history=history)
+        stops.append(history.interrupted)
+    print(stops, len(history))
+"""
+
+
+@pytest.mark.parametrize("start", ["fork", "forkserver"])
+def test_workers_that_stay_start_anew_after_each_stop(tmp_path, start):
+    script = tmp_path / "train.py"
+    script.write_text(STAYING)
+    run = subprocess.run(
+        [sys.executable, str(script), start],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        start_new_session=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.endswith("[True, True, False] 3\n"), run.stdout + run.stderr
+
+
 def run_cell(client, code: str, until: str | None = None, seconds: float = 90) -> tuple[str, list, str]:
     """Run code in a kernel; return its text, the kinds of its displays, and how it ended.
 
