@@ -9,6 +9,7 @@ import math
 import pickle
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,8 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         CheckpointError: no space, no folder, no permission, or something in the state that could not be
             loaded again. The old file is as it was, and no temporary file is left.
     """
-    with replacing(Path(path)) as temporary, temporary.open("xb") as file:
-        writer = Crc32Writer(file)
+    with ThreadPoolExecutor(1) as pool, replacing(Path(path)) as temporary, temporary.open("xb") as file:
+        writer = Crc32Writer(file, pool)
         try:
             torch.save(dict(state), writer)
             file.write(SEAL % writer.crc)

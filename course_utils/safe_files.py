@@ -7,12 +7,14 @@ import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
 SEAL = b"course_utils crc32 %08x\n"  # the last line of a checkpoint
 SEAL_SIZE = len(SEAL % 0)
 AT_ONCE = 8 << 20  # bytes that are handed to the disk together
+LARGE = 64 << 10  # bytes whose checksum is worth the way to another thread
 
 
 class CheckpointError(RuntimeError):
@@ -48,14 +50,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 class Crc32Writer:
-    """Writes to a file and computes the CRC-32 of what goes through, without a copy."""
+    """Writes to a file and computes the CRC-32 of what goes through, without a copy.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.crc, self.error = file, 0, None
+    Args:
+        pool: a thread that computes the checksum of a large piece while the piece is written.
+    """
+
+    def __init__(self, file: BinaryIO, pool: ThreadPoolExecutor) -> None:
+        self.file, self.pool, self.crc, self.error = file, pool, 0, None
         self.waiting = 0  # bytes that the disk has not been asked to write
 
     def write(self, data: Any) -> int:
-        self.crc = zlib.crc32(data, self.crc)
+        large = memoryview(data).nbytes >= LARGE
+        crc = self.pool.submit(zlib.crc32, data, self.crc) if large else None
         try:
             written = self.file.write(data)
             self.waiting += written
@@ -64,6 +71,8 @@ class Crc32Writer:
         except OSError as error:  # torch hides it
             self.error = error
             raise
+        finally:  # torch may use the memory again as soon as this returns
+            self.crc = crc.result() if crc else zlib.crc32(data, self.crc)
         return written
 
     def _begin(self) -> None:

@@ -169,6 +169,18 @@ def test_torch_overlooks_a_flipped_byte_and_the_checksum_does_not(path):
         load_checkpoint(path)
 
 
+def test_large_tensors_are_sealed_as_small_ones_are(path):
+    state = {"large": torch.rand(300_000), "small": torch.rand(3), "larger": torch.rand(500_000)}
+    save_checkpoint(path, state)
+    loaded = load_checkpoint(path)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+    whole = path.read_bytes()
+    for place in (100_000, 2_000_000, len(whole) // 2):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+        with pytest.raises(CheckpointError, match="has changed since it was saved"):
+            load_checkpoint(path)
+
+
 def test_1000_flipped_bytes(path):
     whole, draw = path.read_bytes(), random.Random(0)
     places = [*range(60), *range(len(whole) - 140, len(whole))]  # the first header, the last ones, the seal
