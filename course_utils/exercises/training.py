@@ -1,6 +1,7 @@
 """The checkers of chapter 05, Training. Each answer is a reference solution; read them after yours."""
 
 import copy
+import functools
 import itertools
 import logging
 import math
@@ -33,19 +34,32 @@ def _order(text: str) -> tuple[list[str]]:
     return ([names[letter] for letter in text],)
 
 
+def _orders() -> list[tuple[list[str]]]:
+    """All 120, the telling ones first: a rule that only looks right fails in one of the others."""
+    first = (
+        "sblfz",
+        "zflbs",
+        "flbsz",
+        "flbzs",
+        "fzlbs",
+        "flzbs",
+        "zlfbs",
+        "zflsb",
+        "fslbz",
+        "zfbls",
+        "szflb",
+    )
+    rest = ("".join(letters) for letters in itertools.permutations("zflbs"))
+    return [_order(text) for text in dict.fromkeys((*first, *rest))]
+
+
 def _chain(order: list[str]) -> bool:
     _, forward, loss, backward, step = _places(order)
     return forward < loss < backward < step
 
 
 @exercise(
-    cases=lambda: [
-        _order(text)
-        for text in (
-            *("sblfz", "zflbs", "flbsz", "flbzs", "fzlbs", "flzbs"),
-            *("zlfbs", "zflsb", "fslbz", "zfbls", "szflb"),
-        )
-    ],
+    cases=_orders,
     mistakes={
         "it is the other way round: this is True where the loop goes wrong": lambda order: (
             not trains.reference(order)
@@ -66,6 +80,10 @@ def _chain(order: list[str]) -> bool:
         ),
         "the four others must stand in the order forward, loss, backward, step": lambda order: (
             not order.index("backward") < order.index("zero_grad") < order.index("step")
+        ),
+        "loss and backward have an order of their own, too: backward starts from the loss": lambda order: (
+            order.index("forward") < order.index("loss")
+            and order.index("step") - order.index("backward") == 1
         ),
     },
 )
@@ -192,6 +210,10 @@ def _weights(*pairs: tuple[torch.Tensor, torch.Tensor | None]) -> list[torch.Ten
     return made
 
 
+def _shared(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
 def _moved(answer: Callable, parameters: list, velocities: list, lr: float, momentum: float) -> Result:
     """momentum_step(parameters, velocities, lr, momentum)"""
     own, gradients = list(parameters), [None if p.grad is None else p.grad.clone() for p in parameters]
@@ -216,6 +238,10 @@ def _moved(answer: Callable, parameters: list, velocities: list, lr: float, mome
         wrong = "it clears the gradients: that is the business of zero_grad"
     elif any(g is not None and not torch.equal(p.grad, g) for p, g in zip(own, gradients, strict=True)):
         wrong = "it changes the gradients: the velocity needs memory of its own"
+    elif any(_shared(v, p.grad) for p, v in zip(own, velocities, strict=True) if p.grad is not None):
+        wrong = (
+            "a velocity is the gradient itself, which the next backward changes: it needs memory of its own"
+        )
     values = {"parameters": [p.detach().clone() for p in own], "velocities": [v.detach() for v in velocities]}
     return Result(values, wrong)
 
@@ -356,7 +382,8 @@ def _watched(answer: type, patience: int, values: list[float]) -> Result:
     stopping, stops = answer(patience), []
     for epoch, value in enumerate(values):
         _mark(model, epoch)
-        stops.append(stopping.step(value, model))
+        stop = stopping.step(value, model)
+        stops.append(bool(stop) if isinstance(stop, np.bool_) else stop)
         if not _holds(model, epoch):
             return Result(..., "step changes the model: it only looks, restore gives the weights back")
         if stops[-1] is True:
@@ -489,6 +516,21 @@ class _FromZero(_Stopping):
         self.best = 0.0
 
 
+class _FromTen(_Stopping):
+    def __init__(self, patience: int) -> None:
+        super().__init__(patience)
+        self.best = 10.0
+
+
+class _ZeroIsNone(_Stopping):
+    def __init__(self, patience: int) -> None:
+        super().__init__(patience)
+        self.best = None
+
+    def better(self, value: float) -> bool:
+        return not self.best or value < self.best
+
+
 class _Upside(_Stopping):
     def better(self, value: float) -> bool:
         return self.best == math.inf or value > self.best
@@ -502,6 +544,9 @@ class _Upside(_Stopping):
         (1, [2.0, 1.0, 1.5, 0.5]),
         (2, [9.0, 8.0, 8.5, 8.2, 7.0]),
         (5, [3.0, 2.0, 1.0]),
+        (2, [0.5, 0.0, 0.25, 0.125, -1.0]),
+        (2, [-1.0, -3.0, -2.0, -4.0, -3.5, -3.0]),
+        (2, [1e30, 9e29, 8e29, 8.5e29, 7e29]),
     ],
     call=_watched,
     mistakes={
@@ -512,6 +557,8 @@ class _Upside(_Stopping):
         "it compares with the value before; expected: with the best so far": _LastOnly,
         "it takes larger values for better ones": _Upside,
         "`best` begins at 0, so that no loss is ever better: begin with math.inf": _FromZero,
+        "`best` begins at a number that a loss may exceed: begin with math.inf": _FromTen,
+        "a best of 0.0 is taken for none, since `not 0.0` is True: ask `self.best is None`": _ZeroIsNone,
     },
 )
 class EarlyStopping:
@@ -618,8 +665,16 @@ def _quietly(answer: Callable, function: Callable) -> Result:
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     result = function_result = None
     outcome: dict[str, Any] = {}
+    calls = 0
+
+    @functools.wraps(function)
+    def counted() -> list:
+        nonlocal calls
+        calls += 1
+        return function()
+
     try:
-        result = answer(function)
+        result = answer(counted)
     except _Broken:
         outcome["raises"] = True
     after = _streams()
@@ -638,6 +693,8 @@ def _quietly(answer: Callable, function: Callable) -> Result:
         return Result(..., "it returns None: is there a `return`?")
     if callable(result):
         return Result(..., "it returns a function; expected: what function() returns")
+    if calls > 1:
+        return Result(..., f"it calls the function {calls} times; expected: once")
     wrong = None
     if disturbed:
         wrong = f"afterwards {' and '.join(disturbed)} would draw other numbers than without the call"
@@ -780,6 +837,7 @@ def _by_remainder(first: int) -> Callable:
         ([4, 4, 4, 4, 2], 2),
         ([1, 5, 2, 3, 4, 2, 1], 3),
         ([6], 4),
+        ([], 2),
     ],
     call=_trained,
     mistakes={
@@ -849,6 +907,13 @@ def _silence(name: str) -> logging.Logger:
     return logger
 
 
+def _elsewhere(handler: logging.Handler, path: Path) -> bool:
+    """Whether a handler writes into a stream, or into another file."""
+    file = getattr(handler, "baseFilename", None) or getattr(getattr(handler, "stream", None), "name", None)
+    known = isinstance(file, str) and Path(file).resolve() == path.resolve()
+    return isinstance(handler, logging.StreamHandler) and not known
+
+
 def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Result:
     """file_logger(name, path)"""
     name, root, ear = f"course.exercise{next(_numbers)}", logging.getLogger(), _Ear()
@@ -869,6 +934,7 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
                 handler.flush()
             lines = path.read_text(encoding="utf-8").splitlines()
             own = [*logging.getLogger(loggers[-1].name).handlers]
+            elsewhere = [type(handler).__name__ for handler in own if _elsewhere(handler, path)]
             added = set(root.handlers) - {*before[0], ear}
         finally:
             handlers = list(root.handlers)
@@ -891,7 +957,11 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
         if added:
             why = "basicConfig sets up the root logger, so that every library's messages go into the file"
         return Result(..., f"the logger has no handler of its own: {why}")
-    wrong = "the messages also go on to the root logger: set logger.propagate = False" if ear.heard else None
+    wrong = None
+    if ear.heard:
+        wrong = "the messages also go on to the root logger: set logger.propagate = False"
+    elif elsewhere:
+        wrong = f"the messages also go elsewhere, by a {elsewhere[0]}; expected: only into the file"
     return Result(lines, wrong)
 
 

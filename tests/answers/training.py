@@ -68,6 +68,11 @@ def says_no(order):
     return not by_listing(order)
 
 
+def by_neighbours(order):
+    at = order.index
+    return at("forward") < at("loss") and at("step") - at("backward") == 1
+
+
 def by_text(order):
     return "yes" if by_listing(order) else "no"
 
@@ -276,6 +281,18 @@ def into_the_gradient(parameters, velocities, lr, momentum):
                 p -= lr * p.grad
 
 
+def starts_with_the_gradient(parameters, velocities, lr, momentum):
+    with torch.no_grad():
+        for i, p in enumerate(parameters):
+            if p.grad is None:
+                continue
+            if velocities[i].any():
+                velocities[i] = momentum * velocities[i] + p.grad
+            else:
+                velocities[i] = p.grad
+            p -= lr * velocities[i]
+
+
 # warmup_cosine
 
 
@@ -451,6 +468,40 @@ class FromZero(Stopping):
         self.best = 0
 
 
+class FromTen(Stopping):
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.best = 10.0
+
+
+class FromAMillion(Stopping):
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.best = 1e6
+
+
+class NoneOrZero(Stopping):
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.best = None
+
+    def is_better(self, value):
+        return not self.best or value < self.best
+
+
+class WithNumPy(Stopping):
+    """Keeps NumPy's floats, whose comparisons give `np.bool_`."""
+
+    def __init__(self, patience):
+        super().__init__(patience)
+        self.values = []
+
+    def step(self, value, model):
+        super().step(value, model)
+        self.values = np.append(self.values, value)
+        return len(self.values) - 1 - self.values.argmin() >= self.patience
+
+
 class RestoresInStep(Stopping):
     def step(self, value, model):
         stop = super().step(value, model)
@@ -624,6 +675,13 @@ def seeds_first(function):
         return function()
 
 
+def twice(function):
+    with states_kept():
+        function()
+    with states_kept():
+        return function()
+
+
 # train_accumulated
 
 
@@ -726,6 +784,37 @@ def by_adding_up(model, optimizer, batches, accumulate):
             loss = loss + F.cross_entropy(model(inputs), targets, reduction="sum")
         (loss / sum(len(targets) for _, targets in group)).backward()
         optimizer.step()
+        steps += 1
+    return steps
+
+
+def by_joining_logits(model, optimizer, batches, accumulate):
+    steps = 0
+    for start in range(0, len(batches), accumulate):
+        group = batches[start : start + accumulate]
+        logits = torch.cat([model(inputs) for inputs, _ in group])
+        optimizer.zero_grad()
+        F.cross_entropy(logits, torch.cat([targets for _, targets in group])).backward()
+        optimizer.step()
+        steps += 1
+    return steps
+
+
+def rest_after_the_loop(model, optimizer, batches, accumulate):
+    """Takes for granted that there is a batch."""
+    steps = 0
+    optimizer.zero_grad()
+    for i, (inputs, targets) in enumerate(batches):
+        start = i // accumulate * accumulate
+        total = sum(len(targets) for _, targets in batches[start : start + accumulate])
+        (F.cross_entropy(model(inputs), targets, reduction="sum") / total).backward()
+        if (i + 1) % accumulate == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+            steps += 1
+    if (i + 1) % accumulate:
+        optimizer.step()
+        optimizer.zero_grad()
         steps += 1
     return steps
 
@@ -889,6 +978,22 @@ def propagates(name, path):
     return logger
 
 
+def to_the_screen_too(name, path):
+    logger = logger_with(name)
+    if not logger.handlers:
+        logger.addHandler(handler_for(path))
+        logger.addHandler(logging.StreamHandler())
+    return logger
+
+
+def into_two_files(name, path):
+    logger = logger_with(name)
+    if not logger.handlers:
+        logger.addHandler(handler_for(path))
+        logger.addHandler(handler_for(path + ".copy"))
+    return logger
+
+
 def by_basic_config(name, path):
     logging.basicConfig(filename=path, level=logging.INFO, format="%(levelname)s %(message)s", force=True)
     return logging.getLogger(name)
@@ -915,6 +1020,7 @@ WRONG = {
         (by_pairs_of_zero, "must stand in the order"),
         (says_yes, "True"),
         (says_no, "other way round"),
+        (by_neighbours, "backward starts from the loss"),
         (by_text, "a str"),
     ],
     "confusion_matrix": [
@@ -951,6 +1057,7 @@ WRONG = {
         (forgets_velocity, "not kept"),
         (clears, "zero_grad"),
         (into_the_gradient, "changes the gradients"),
+        (starts_with_the_gradient, "the gradient itself"),
     ],
     "warmup_cosine": [
         (from_zero, "begins at 0"),
@@ -975,6 +1082,9 @@ WRONG = {
         (SaysNothing, "None"),
         (RestoresInStep, "step changes the model"),
         (FromZero, "begins at 0"),
+        (FromTen, "that a loss may exceed"),
+        (FromAMillion, "that a loss may exceed"),
+        (NoneOrZero, "`not 0.0` is True"),
     ],
     "prior_bias": [
         (shares, "these are the shares"),
@@ -997,6 +1107,7 @@ WRONG = {
         (decorator, "returns a function"),
         (reseeds, "other numbers"),
         (seeds_first, "without the wrapper"),
+        (twice, "2 times"),
     ],
     "train_accumulated": [
         (no_division, "losses are added up"),
@@ -1005,6 +1116,8 @@ WRONG = {
         (first_alone, "for i = 0 already"),
         (by_adding_losses, "2 graphs are in memory at once"),
         (by_adding_up, "2 graphs are in memory at once"),
+        (by_joining_logits, "2 graphs are in memory at once"),
+        (rest_after_the_loop, "UnboundLocalError"),
         (cleared_at("never"), "never cleared"),
         (cleared_at("after"), "there before the call"),
         (by_batches, "number of batches in the group"),
@@ -1019,6 +1132,8 @@ WRONG = {
         (no_format, "Formatter"),
         (overwrites, "append"),
         (propagates, "propagate = False"),
+        (to_the_screen_too, "by a StreamHandler"),
+        (into_two_files, "by a FileHandler"),
         (by_basic_config, "sets up the root logger"),
         (asks_the_parents, "`hasHandlers` also asks"),
         (root_logger, "getLogger(name)"),
@@ -1032,7 +1147,7 @@ RIGHT = {
     "worst_mistakes": [by_topk, by_sorting],
     "momentum_step": [by_foreach, by_replacing],
     "warmup_cosine": [by_branches, by_tensor, by_square],
-    "EarlyStopping": [Stopping, WithModelCopy],
+    "EarlyStopping": [Stopping, WithModelCopy, WithNumPy],
     "prior_bias": [by_logs, shifted, log_softmax_of_logs],
     "undisturbed": [by_context, by_fork, by_except],
     "train_accumulated": [by_enumerate, by_dividing_gradients, by_keeping_losses],
