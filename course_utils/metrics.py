@@ -1,7 +1,7 @@
 """Loss and accuracy of an epoch, without a wait for the GPU after every batch."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,26 +28,25 @@ class Meter:
                 f"loss_fn returned shape {tuple(loss.shape)}: the mean over the batch is expected."
             )
         if targets.is_floating_point() or logits.ndim != targets.ndim + 1:
-            counts = torch.tensor([math.nan, 0.0])
+            right, ignored = torch.tensor(math.nan), torch.tensor(False)
         else:
-            right, ignored = logits.detach().argmax(1) == targets, targets == self.ignored
-            counts = torch.stack([right.sum(), ignored.sum()])
-        self.waiting.append((loss.detach(), counts, len(targets), targets.numel()))
+            right = (logits.detach().argmax(1) == targets).sum()
+            ignored = (targets == self.ignored).any()
+        self.waiting.append((loss.detach(), right, ignored, len(targets), targets.numel()))
         if len(self.waiting) == self.each:
             self.fetch()
         return not self.waiting
 
     def fetch(self) -> None:
         """Read what waits, and see that each loss is a number."""
-        losses, counts, samples, answers = zip(*self.waiting, strict=True)
+        losses, rights, ignored, samples, answers = zip(*self.waiting, strict=True)
         self.waiting = []
-        right, ignored = torch.stack(counts).sum(0).tolist()
-        if ignored:
+        if any(_numbers(ignored)):
             raise ValueError(
                 f"{self.where}: the loss ignores targets of {self.ignored}, and such are there, so that its "
                 "means have unequal numbers of samples. Leave them out of the data set."
             )
-        for loss, size in zip(torch.stack(losses).tolist(), samples, strict=True):
+        for loss, size in zip(_numbers(losses), samples, strict=True):
             self.batches += 1
             if not math.isfinite(loss):
                 raise FloatingPointError(
@@ -56,7 +55,7 @@ class Meter:
                     "by now: make the model anew, or load a checkpoint."
                 )
             self.loss += loss * size
-        self.right += right
+        self.right += sum(_numbers(rights))
         self.samples += sum(samples)
         self.answers += sum(answers)
 
@@ -70,6 +69,11 @@ class Meter:
                 "with drop_last=True, or the loader an iterator that is used up?"
             )
         return self.loss / self.samples, self.right / self.answers
+
+
+def _numbers(tensors: Sequence[torch.Tensor]) -> list[float]:
+    """Read tensors of one element with one wait for the GPU; a single one takes the short way."""
+    return torch.stack(tensors).tolist() if len(tensors) > 1 else [tensors[0].item()]
 
 
 def _ignored_target(loss_fn: Loss) -> int:

@@ -77,7 +77,8 @@ def train_one_epoch(
     batches = loader if progress is None else _bar(loader, progress)
     for batch in batches:
         loss, logits, targets = _forward(model, loss_fn, batch, device, amp_dtype)
-        if meter.add(loss, logits, targets) and progress is not None:
+        fresh = meter.add(loss, logits, targets)
+        if fresh and progress is not None and not batches.disable:
             batches.set_postfix(loss=f"{meter.loss / meter.samples:.4f}", refresh=False)
         waiting, samples = waiting + 1, samples + len(targets)
         if waiting > 1:  # the gradient is at any time that of the mean over the samples so far
