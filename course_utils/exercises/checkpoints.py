@@ -39,6 +39,11 @@ def _convolutional() -> nn.Module:
     return nn.Sequential(nn.Sequential(*layers), nn.Flatten(), nn.Linear(8, 3))
 
 
+def _without_a_bias() -> dict[str, torch.Tensor]:
+    state = _filled(_convolutional(), shift=0.3).state_dict()
+    return {name: tensor for name, tensor in state.items() if name != "2.bias"}
+
+
 def _other(result: Any, expected: str) -> str:
     """Say that an answer returned something else."""
     if result is None:
@@ -89,6 +94,7 @@ def _ready(prepare: Callable[[nn.Module, dict], object]) -> Callable[[nn.Module,
         (_filled(_convolutional()), _filled(_convolutional(), shift=0.3).state_dict()),
         (_filled(_convolutional()).eval(), _filled(_convolutional(), shift=0.2).state_dict()),
         (_filled(nn.Linear(3, 2)), {**_filled(nn.Linear(3, 2)).state_dict(), "scale": torch.ones(2)}),
+        (_filled(_convolutional()), _without_a_bias()),
     ],
     call=_loaded,
     mistakes={
@@ -170,6 +176,9 @@ def _matched(answer: Callable, model: nn.Module, state: dict[str, torch.Tensor])
     names = answer(given, state)
     if not isinstance(names, list):
         return Result(..., _other(names, "a list of names"))
+    storages = {tensor.untyped_storage().data_ptr() for tensor in state.values()}
+    if any(tensor.untyped_storage().data_ptr() in storages for tensor in given.state_dict().values()):
+        return Result(..., "the model shares its memory with `state`: copy the numbers, without assign=True")
     return Result((names, {name: tensor.detach() for name, tensor in given.state_dict().items()}))
 
 
@@ -187,6 +196,27 @@ def _load_and(report: Callable[[nn.Module, dict, dict], list[str]]) -> Callable:
         return report(model, state, fitting)
 
     return load
+
+
+def _copy_where(fits: Callable[[torch.Tensor, torch.Tensor], bool]) -> Callable:
+    """Copy what fits by another rule."""
+
+    def load(model: nn.Module, state: dict) -> list[str]:
+        own = model.state_dict()
+        fitting = [name for name in own if name in state and fits(own[name], state[name])]
+        for name in fitting:
+            same_count = own[name].numel() == state[name].numel()
+            own[name].copy_(state[name].reshape(own[name].shape) if same_count else state[name])
+        return sorted(own.keys() - set(fitting))
+
+    return load
+
+
+def _broadcasts(own: torch.Tensor, other: torch.Tensor) -> bool:
+    try:
+        return other.expand_as(own).shape == own.shape
+    except RuntimeError:
+        return False
 
 
 def _without_loading(model: nn.Module, state: dict) -> list[str]:
@@ -215,6 +245,7 @@ def _two_layers() -> nn.Module:
         (_filled(_two_layers()), _filled(_two_layers(), shift=0.5).state_dict()),
         (_filled(_two_layers()), {"0.weight": torch.ones(3, 5).T, "0.bias": torch.ones(3, 1)}),
         (_filled(nn.BatchNorm1d(3)), {"bias": torch.tensor([7.0, 8.0, 9.0])}),
+        (_filled(_two_layers()), {"0.bias": torch.ones(1), "2.bias": torch.tensor(7.0)}),
     ],
     call=_matched,
     mistakes={
@@ -234,6 +265,12 @@ def _two_layers() -> nn.Module:
             lambda model, state, fitting: sorted(fitting)
         ),
         "the list is right, but nothing was loaded": _without_loading,
+        "copy_ takes a smaller shape, too, and repeats its numbers: compare the shapes": _copy_where(
+            _broadcasts
+        ),
+        "as many numbers are not the same shape: compare the shapes": _copy_where(
+            lambda own, other: own.numel() == other.numel()
+        ),
         "num_batches_tracked is not in missing_keys of a dictionary made by hand: compare the names": (
             lambda model, state: sorted(
                 model.load_state_dict(_fitting(model, state), strict=False).missing_keys
@@ -335,6 +372,7 @@ def _places(
     keys: Callable[[dict, dict], Any] = lambda a, b: a.keys() | b.keys(),
     sequences: tuple[type, ...] = (list, tuple),
     mixed: Callable[[Any, Any], bool] = lambda a, b: False,
+    leaves: Callable[[Any, Any], bool] = lambda a, b: a == b,
 ) -> list[str]:
     """The reference, with parts to replace: the mistakes are made of it."""
     if isinstance(a, sequences) and isinstance(b, sequences) and sequences:
@@ -343,14 +381,14 @@ def _places(
         places = []
         for key in keys(a, b):
             both = key in a and key in b
-            inner = _places(a[key], b[key], equal, keys, sequences, mixed) if both else [""]
+            inner = _places(a[key], b[key], equal, keys, sequences, mixed, leaves) if both else [""]
             places += [f"{key}.{place}" if place else str(key) for place in inner]
         return sorted(places)
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return [] if equal(a, b) else [""]
     if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
         return [] if mixed(a, b) else [""]
-    return [] if a == b else [""]
+    return [] if leaves(a, b) else [""]
 
 
 def _named(answer: Callable, a: Any, b: Any) -> Result:
@@ -364,9 +402,18 @@ def _named(answer: Callable, a: Any, b: Any) -> Result:
 def _without_none(thing: Any) -> Any:
     """Leave out what `get` cannot tell from a missing key."""
     if isinstance(thing, (list, tuple)):
-        thing = dict(enumerate(thing))
+        return [_without_none(value) for value in thing]
     if isinstance(thing, dict):
         return {key: _without_none(value) for key, value in thing.items() if value is not None}
+    return thing
+
+
+def _dictionaries(thing: Any) -> Any:
+    """Turn each list into a dictionary, whatever the other side holds."""
+    if isinstance(thing, (list, tuple)):
+        thing = dict(enumerate(thing))
+    if isinstance(thing, dict):
+        return {key: _dictionaries(value) for key, value in thing.items()}
     return thing
 
 
@@ -404,6 +451,7 @@ def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
         ({"old": 1, "both": {"x": {}}}, {"new": 1, "both": {"x": {"y": [1, (2, 3)]}}}),
         ({"best": None, "epoch": 3}, {"epoch": 3}),
         ({"loss": torch.tensor(1.5), "epoch": 3}, {"loss": 1.5, "epoch": 3}),
+        ({"a": [1], "b": {}, "c": 3}, {"a": {0: 1}, "b": "dict", "c": 3.0}),
     ],
     call=_named,
     mistakes={
@@ -441,6 +489,12 @@ def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
         ),
         "tuples are not looked into: they are compared like lists": lambda a, b: _places(
             a, b, sequences=(list,)
+        ),
+        "a list and a dictionary differ, whatever they hold: enumerate only where both are lists or tuples": (
+            lambda a, b: _places(_dictionaries(a), _dictionaries(b))
+        ),
+        "3 and 3.0 are equal: compare by ==, not the types": lambda a, b: _places(
+            a, b, leaves=lambda a, b: type(a) is type(b) and a == b
         ),
         "these are the places that agree": lambda a, b: sorted(a.keys() & b.keys() - set(_top_level(a, b))),
     },
@@ -487,7 +541,9 @@ def _interrupted(answer: Callable, loader: dict[str, Any], epoch: int, done: int
         return Result(..., "this sets PyTorch's global generator: set loader.generator, the loader's own")
     if not isinstance(batches, (list, tuple)):
         return Result(..., _other(batches, "a list of batches"))
-    batches = [batch[0] if isinstance(batch, (list, tuple)) else batch for batch in batches]
+    if any(not isinstance(batch, (list, tuple)) for batch in batches):
+        return Result(..., "these are parts of batches; expected: batches as the loader gives them")
+    batches = [batch[0] for batch in batches]
     wrong = None
     if working.begun > 1 and difference(batches, whole[done:]):
         return Result(..., "a second loop over the loader draws a new order: iterate over it once")
@@ -564,12 +620,19 @@ class _Writer:
     ) -> None:
         self.path, self.before, self.pieces, self.error = path, before, pieces, error
         self.calls, self.wrong = 0, None
+        self.seen: set[str] = set()
+
+    def look(self) -> set[str]:
+        """Return the names of the files that the answer has made."""
+        others = set(os.listdir(self.path.parent)) - {self.path.name, *_NEIGHBOURS}
+        self.seen |= others
+        return others
 
     def __call__(self, file: Any) -> None:
         self.calls += 1
-        if "r" in getattr(file, "mode", "") or not hasattr(file, "write"):
+        if not (hasattr(file, "writable") and file.writable()):
             raise TypeError("write needs a file that is open for writing")
-        others = set(os.listdir(self.path.parent)) - {self.path.name, *_NEIGHBOURS}
+        others = self.look()
         now = self.path.read_bytes() if self.path.exists() else None
         if now != self.before:
             self.wrong = _IN_PLACE
@@ -603,6 +666,16 @@ def _instead(answer: Callable, **functions: Callable) -> Iterator[None]:
             names.update({n: real[f] for n, f in imported.items()})
 
 
+def _destroys(answer: Callable, name: str) -> bool:
+    """Whether a file of that name, beside table.csv, is lost: a name at random would be another one now."""
+    with tempfile.TemporaryDirectory() as folder:
+        neighbour = Path(folder) / name
+        neighbour.write_bytes(b"keep me")
+        with contextlib.suppress(Exception):
+            answer(Path(folder) / "table.csv", lambda file: file.write(b"new"))
+        return not neighbour.exists() or neighbour.read_bytes() != b"keep me"
+
+
 def _written(
     answer: Callable, before: bytes | None, pieces: list[bytes], error: type[BaseException] | None = None
 ) -> Result:
@@ -617,13 +690,16 @@ def _written(
             target.write_bytes(before)
         place = target.stat().st_ino if target.exists() else None
         writer = _Writer(target, before, pieces, error)
-        fsync = os.fsync
 
-        def watched(descriptor: Any) -> None:
-            number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
-            there = target.read_bytes() if target.exists() else None
-            forced.append((os.fstat(number).st_size, there == before))
-            fsync(descriptor)
+        def watched(function: Callable) -> Callable:
+            def run(descriptor: Any) -> None:
+                number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
+                there = target.read_bytes() if target.exists() else None
+                forced.append((os.fstat(number).st_size, there == before))
+                writer.look()
+                function(descriptor)
+
+            return run
 
         def losing(function: Callable) -> Callable:
             def run(*arguments: Any, **options: Any) -> None:
@@ -635,8 +711,9 @@ def _written(
             return run
 
         moves = {name: losing(getattr(os, name)) for name in ("remove", "unlink", "rename", "replace")}
+        syncs = {name: watched(getattr(os, name)) for name in ("fsync", "fdatasync") if hasattr(os, name)}
         raised = None
-        with _instead(answer, fsync=watched, **moves):
+        with _instead(answer, **syncs, **moves):
             try:
                 answer(target, writer)
             except BaseException as problem:
@@ -659,6 +736,12 @@ def _written(
         return Result(
             ..., "another file of the folder is lost, table.tmp: with_suffix drops the .csv of table.csv"
         )
+    for made in sorted(writer.seen):
+        if Path(made).stem == target.stem and _destroys(answer, made):
+            return Result(
+                ...,
+                f"another file named {made} would be lost: with_suffix drops the .csv of table.csv",
+            )
     if error and contents != before:
         return Result(..., "`write` has failed, and the file is not as it was before: do not rename then")
     wrong = None
@@ -709,6 +792,13 @@ def _number(name: str) -> int:
     return int(_NAME.fullmatch(name)[1])
 
 
+def _read_by_int(name: str) -> int | None:
+    try:
+        return int(name[6:-3])
+    except ValueError:
+        return None
+
+
 def _saved(names: list[str]) -> list[str]:
     return sorted((name for name in names if _NAME.fullmatch(name)), key=_number)
 
@@ -733,6 +823,7 @@ def _saved(names: list[str]) -> list[str]:
         ),
         (["best.pt"], 1),
         ([], 2),
+        (["epoch_5.pt", "epoch_6_pt", "epoch_1_0.pt", "epoch_7.pt"], 1),
     ],
     mistakes={
         "sorted as text: epoch_10 comes before epoch_9": lambda names, keep: sorted(
@@ -752,6 +843,20 @@ def _saved(names: list[str]) -> list[str]:
             lambda names, keep: _saved(names)[: len(_saved(names)) - keep]
         ),
         "these are numbers; expected: names": lambda names, keep: [_number(n) for n in _saved(names)[:-keep]],
+        "other files would be deleted: in a pattern a dot is any character, write \\.": lambda names, keep: (
+            sorted(
+                (n for n in names if re.fullmatch(r"epoch_(\d+).pt", n)),
+                key=lambda n: int(re.search(r"\d+", n)[0]),
+            )[:-keep]
+        ),
+        "other files would be deleted: int takes 1_0 for 10, so use re.fullmatch": lambda names, keep: sorted(
+            (
+                n
+                for n in names
+                if n.startswith("epoch_") and n.endswith(".pt") and _read_by_int(n) is not None
+            ),
+            key=_read_by_int,
+        )[:-keep],
         "other files would be deleted: the pattern must match the whole name, re.fullmatch": (
             lambda names, keep: sorted(
                 (n for n in names if re.search(r"epoch_(\d+)\.pt", n)),
@@ -797,6 +902,7 @@ class _Scores:
 def _kept(answer: Callable, model: nn.Module, training: str, scores: list[float], epochs: int) -> Result:
     """keep_best(model, train_epoch, score, epochs)"""
     given, run = copy.deepcopy(model), _Scores(scores)
+    owned = list(given.parameters())
     try:
         best = answer(given, run.train, run.score, epochs)
     except Exception:
@@ -807,6 +913,12 @@ def _kept(answer: Callable, model: nn.Module, training: str, scores: list[float]
         return Result(..., f"it trained for {run.epoch} epochs; expected: {epochs}")
     if isinstance(best, (nn.Module, dict)) or best is None:
         return Result(best)
+    if run.rated != epochs:
+        return Result(..., f"score was called {run.rated} times; expected: once after each epoch")
+    if [id(parameter) for parameter in given.parameters()] != [id(parameter) for parameter in owned]:
+        return Result(
+            ..., "the parameters were replaced, and an optimizer would train the old ones: copy into them"
+        )
     expected = max(range(epochs), key=lambda i: scores[i])
     ends = {name: tensor.detach().clone() for name, tensor in given.state_dict().items()}
     wrong = None
@@ -850,7 +962,8 @@ def _keep(better: Callable[[float, float], bool], first: float) -> Callable:
 def _last_score(model: nn.Module, train_epoch: Callable, score: Callable, epochs: int) -> float:
     for _ in range(epochs):
         train_epoch(model)
-    return score(model)
+        now = score(model)
+    return now
 
 
 def _normalised() -> nn.Module:
@@ -865,6 +978,7 @@ def _normalised() -> nn.Module:
         (_filled(nn.Linear(2, 1)), "adds 1", [0.25], 1),
         (_normalised(), "adds 1, then 2", [0.25, 0.75], 2),
         (_normalised(), "adds 1, then 2, then 3", [0.75, 0.5, 0.25], 3),
+        (_normalised(), "adds 1, then 2", [-2e9, -1e9], 2),
     ],
     call=_kept,
     mistakes={
@@ -916,6 +1030,7 @@ def _same_order(got: Any, state: dict) -> str | None:
         ),
         ({"count": torch.tensor([70000, 2]), "w": torch.full((2, 3), 65504.0), "x": torch.zeros(0)},),
         ({},),
+        ({"edge": torch.tensor([65510.0]), "brain": torch.ones(2, dtype=torch.bfloat16)},),
     ],
     also=_same_order,
     mistakes={
@@ -941,6 +1056,18 @@ def _same_order(got: Any, state: dict) -> str | None:
         ),
         "values are cut off at 65,504; expected: such a tensor keeps its type and values": _convert(
             lambda t: t.clamp(-65504, 65504).half() if t.is_floating_point() else t
+        ),
+        "up to 65,520 a number is rounded to 65,504, and stays finite: convert first, then ask": _convert(
+            lambda t: t.half() if t.is_floating_point() and not (t.abs() > 65504).any() else t
+        ),
+        "bfloat16 is a floating-point type, too: ask tensor.is_floating_point()": _convert(
+            lambda t: _small(t) if t.dtype in (torch.float32, torch.float64) else t
+        ),
+        "float32 is not the only floating-point type: ask tensor.is_floating_point()": _convert(
+            lambda t: _small(t) if t.dtype == torch.float32 else t
+        ),
+        "this is bfloat16, for all; expected: float16, for those that stay finite": _convert(
+            lambda t: t.bfloat16() if t.is_floating_point() else t
         ),
         "this is bfloat16; expected: float16": _convert(
             lambda t: t.bfloat16() if t.is_floating_point() and _fits(t) else t

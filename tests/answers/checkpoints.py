@@ -70,6 +70,13 @@ def use_not_strict(model, path):
     return model.eval()
 
 
+def use_unexpected_only(model, path):
+    report = model.load_state_dict(torch.load(path), strict=False)
+    if report.unexpected_keys:
+        raise RuntimeError(f"unexpected: {report.unexpected_keys}")
+    return model.eval()
+
+
 def use_step_by_step(model, path):
     with open(path, "rb") as file:
         weights = torch.load(file, map_location="cpu", weights_only=True)
@@ -140,6 +147,24 @@ def matching_by_size(model, state):
             else:
                 left.append(name)
     return sorted(left)
+
+
+def matching_by_trial(model, state):
+    left = []
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            try:
+                tensor.copy_(state[name])
+            except (KeyError, RuntimeError):
+                left.append(name)
+    return sorted(left)
+
+
+def matching_by_assignment(model, state):
+    own = model.state_dict()
+    fitting = {n: t for n, t in state.items() if n in own and t.shape == own[n].shape}
+    model.load_state_dict(fitting, strict=False, assign=True)
+    return sorted(own.keys() - fitting.keys())
 
 
 def matching_with_a_set(model, state):
@@ -323,15 +348,30 @@ def differences_unsorted(a, b):
     return differences_by_flattening(a, b)[::-1]
 
 
+def differences_by_type(x, y):
+    return type(x) is type(y) and equal_leaves(x, y)
+
+
+def differences_of_dictionaries(a, b):
+    """Each side's lists become dictionaries, whatever the other side has."""
+    a, b = (dict(enumerate(x)) if isinstance(x, (list, tuple)) else x for x in (a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        found = []
+        for key in a.keys() | b.keys():
+            inner = differences_of_dictionaries(a[key], b[key]) if key in a and key in b else [""]
+            found += [f"{key}.{p}" if p else str(key) for p in inner]
+        return sorted(found)
+    return [] if equal_leaves(a, b) else [""]
+
+
 def flattened(thing, place=()):
-    if isinstance(thing, (list, tuple)):
-        thing = dict(enumerate(thing))
-    if isinstance(thing, dict):
-        leaves = {place: "dict"}
-        for key, value in thing.items():
-            leaves |= flattened(value, (*place, key))
-        return leaves
-    return {place: thing}
+    kind = dict if isinstance(thing, dict) else list if isinstance(thing, (list, tuple)) else None
+    if kind is None:
+        return {place: thing}
+    leaves = {place: kind}
+    for key, value in thing.items() if kind is dict else enumerate(thing):
+        leaves |= flattened(value, (*place, key))
+    return leaves
 
 
 def equal_leaves(x, y):
@@ -377,6 +417,11 @@ def differences_with_a_list(a, b):
 
 def remaining_without_state(loader, begin, done):
     return list(loader)[done:]
+
+
+def remaining_pictures(loader, begin, done):
+    loader.generator.set_state(begin)
+    return [batch[0] for batch in loader][done:]
 
 
 def remaining_one_more(loader, begin, done):
@@ -655,11 +700,54 @@ def write_by_tempfile(path, write):
 def write_from_memory(path, write):
     memory = io.BytesIO()
     write(memory)
+    temporary = path.with_name(path.name + ".new")
+    with open(temporary, "wb", buffering=0) as file:
+        file.write(memory.getvalue())
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_from_memory_beside(path, write):
+    memory = io.BytesIO()
+    write(memory)
     temporary = path.with_suffix(".new")
     with open(temporary, "wb", buffering=0) as file:
         file.write(memory.getvalue())
         os.fsync(file.fileno())
-    os.rename(temporary, path)
+    os.replace(temporary, path)
+
+
+def write_to_a_part(path, write):
+    temporary = path.with_suffix(".part")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_by_named_file(path, write, force, **options):
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False, **options) as file:
+        try:
+            write(file)
+            file.flush()
+            force(file.fileno())
+        except BaseException:
+            file.close()
+            os.remove(file.name)
+            raise
+    os.replace(file.name, path)
+
+
+def write_by_fdatasync(path, write):
+    write_by_named_file(path, write, getattr(os, "fdatasync", os.fsync), prefix=path.stem + ".")
+
+
+def write_by_named_fsync(path, write):
+    write_by_named_file(path, write, os.fsync)
 
 
 # outdated
@@ -686,6 +774,21 @@ def outdated_newest(names, keep):
 def outdated_by_prefix(names, keep):
     found = [n for n in names if n.startswith("epoch_") and n.endswith(".pt")]
     return sorted(found, key=lambda n: int(n[6:-3]))[:-keep]
+
+
+def outdated_by_loose_pattern(names, keep):
+    return sorted((n for n in names if re.fullmatch(r"epoch_\d+.pt", n)), key=number)[:-keep]
+
+
+def outdated_by_int(names, keep):
+    numbered = []
+    for n in names:
+        if n.startswith("epoch_") and n.endswith(".pt"):
+            try:
+                numbered.append((int(n[6:-3]), n))
+            except ValueError:
+                continue
+    return [n for _, n in sorted(numbered)[:-keep]]
 
 
 def outdated_by_match(names, keep):
@@ -767,6 +870,49 @@ def best_rebinds(model, train_epoch, score, epochs):
     return best
 
 
+def best_by_assignment(model, train_epoch, score, epochs):
+    best, weights = float("-inf"), None
+    for _ in range(epochs):
+        train_epoch(model)
+        if (now := score(model)) > best:
+            best, weights = now, copy.deepcopy(model.state_dict())
+    model.load_state_dict(weights, assign=True)
+    return best
+
+
+def best_by_dictionary(model, train_epoch, score, epochs):
+    best, kept = float("-inf"), None
+    for _ in range(epochs):
+        train_epoch(model)
+        if (now := score(model)) > best:
+            best, kept = now, copy.deepcopy(model)
+    model.__dict__.update(kept.__dict__)
+    return best
+
+
+def best_scored_twice(model, train_epoch, score, epochs):
+    best = float("-inf")
+    for _ in range(epochs):
+        train_epoch(model)
+        if score(model) > best:
+            best, weights = score(model), copy.deepcopy(model.state_dict())
+    model.load_state_dict(weights)
+    return best
+
+
+def best_by_data(model, train_epoch, score, epochs):
+    best, kept = float("-inf"), None
+    for _ in range(epochs):
+        train_epoch(model)
+        if (now := score(model)) > best:
+            best, kept = now, copy.deepcopy(model)
+    for mine, its in zip(model.parameters(), kept.parameters(), strict=True):
+        mine.data = its.data
+    for mine, its in zip(model.buffers(), kept.buffers(), strict=True):
+        mine.copy_(its)
+    return best
+
+
 def best_before_training(model, train_epoch, score, epochs):
     best, weights = score(model), copy.deepcopy(model.state_dict())
     for _ in range(epochs):
@@ -830,6 +976,22 @@ def halve_if_any(tensor):
     return tensor if small.isinf().any() else small
 
 
+def halve_from_a_copy(state):
+    result = dict(state)
+    for name in state:
+        if torch.is_floating_point(state[name]):
+            small = state[name].to(torch.float16)
+            if not small.isinf().any():
+                result[name] = small
+    return result
+
+
+def halve_by_largest(tensor):
+    small = tensor.half()
+    finite = tensor.numel() == 0 or small.float().abs().max() < float("inf")
+    return small if tensor.is_floating_point() and finite else tensor
+
+
 def halve_copies(state):
     result = copy.deepcopy(state)
     for name, tensor in state.items():
@@ -849,6 +1011,7 @@ WRONG = {
         (use_a_copy, "returns another model"),
         (use_one_flag, "the layers in the model are still in training mode"),
         (use_not_strict, "nobody learns of it"),
+        (use_unexpected_only, "nobody learns of it"),
         (use_only_eval, "still has its own weights"),
     ],
     "without_prefix": [
@@ -866,7 +1029,9 @@ WRONG = {
         (matching_strict_false, "for Linear: size mismatch for weight"),
         (matching_by_name, "for Linear: size mismatch for weight"),
         (matching_by_report, "num_batches_tracked is not in missing_keys"),
-        (matching_by_size, "value"),
+        (matching_by_size, "as many numbers are not the same shape"),
+        (matching_by_trial, "repeats its numbers"),
+        (matching_by_assignment, "shares its memory"),
         (matching_with_a_set, "expected: a list of names"),
         (matching_unexpected, "names of `state` that did not fit"),
         (matching_that_empties, "it changes its argument `state` in place"),
@@ -899,11 +1064,14 @@ WRONG = {
         (differences_by(close_leaves), "close is not equal: use torch.equal"),
         (differences_by(lists=min), "zip ends with the shorter one"),
         (differences_by(get=True), "not a.get(key)"),
+        (differences_by(differences_by_type), "3 and 3.0 are equal"),
+        (differences_of_dictionaries, "a list and a dictionary differ"),
         (differences_by(leaves_by_equality), "even where == says True"),
         (lambda a, b: a == b, "it returns a bool, not a list"),
     ],
     "remaining_batches": [
         (remaining_without_state, "bring loader.generator to the state"),
+        (remaining_pictures, "these are parts of batches"),
         (remaining_one_more, "not done + 1"),
         (remaining_in_two_loops, "draws a new order"),
         (remaining_after_setting_late, "comes too late"),
@@ -928,6 +1096,8 @@ WRONG = {
         (write_and_set_aside, "neither old nor new"),
         (write_after_removing, "neither old nor new"),
         (write_over_a_neighbour, "another file of the folder is lost"),
+        (write_to_a_part, "with_suffix drops"),
+        (write_from_memory_beside, "with_suffix drops"),
         (write_from_memory_in_place, "the file itself is open"),
         (lambda p, w: write_from_memory_in_place(p, w, lambda _: None), "the file itself is open"),
         (write_tidy_after_exceptions, "table.csv.tmp is left in the folder"),
@@ -941,6 +1111,8 @@ WRONG = {
         (outdated_without_filter, "TypeError"),
         (outdated_newest, "these are the newest"),
         (outdated_by_prefix, "ValueError"),
+        (outdated_by_loose_pattern, "a dot is any character"),
+        (outdated_by_int, "int takes 1_0 for 10"),
         (outdated_by_match, "re.match looks at the beginning"),
         (outdated_newest_first, "oldest first"),
         (outdated_by_count, "counts from the back"),
@@ -953,6 +1125,10 @@ WRONG = {
         (best_by(best_of_parameters), "the buffers are not"),
         (best_by(lambda m: copy.deepcopy(m.state_dict()), better=lambda n, b: n >= b), "by >, not by >="),
         (best_by(lambda m: copy.deepcopy(m.state_dict()), first=0.0), "scores may be negative"),
+        (best_by(lambda m: copy.deepcopy(m.state_dict()), first=-100.0), "scores may be negative"),
+        (best_by_assignment, "the parameters were replaced"),
+        (best_by_dictionary, "the parameters were replaced"),
+        (best_scored_twice, "once after each epoch"),
         (best_unbound, "scores may be negative"),
         (
             best_by(lambda m: copy.deepcopy(m.state_dict()), better=lambda n, b: n < b, first=float("inf")),
@@ -970,11 +1146,13 @@ WRONG = {
             halve_by(lambda t: t.half() if t.is_floating_point() and (t < 65504).all() else t),
             "large negative numbers",
         ),
-        (halve_by(lambda t: t.bfloat16() if t.is_floating_point() else t), "why"),
+        (halve_by(lambda t: t.bfloat16() if t.is_floating_point() else t), "this is bfloat16"),
+        (halve_by_maximum, "convert first, then ask"),
+        (halve_copies, "bfloat16 is a floating-point type, too"),
         (halve_in_place, "in place"),
         (
             halve_by(lambda t: t.half() if t.dtype == torch.float32 and t.half().isfinite().all() else t),
-            "dtype",
+            "float32 is not the only floating-point type",
         ),
         (lambda s: {n: t.half() for n, t in s.items() if t.is_floating_point()}, "the keys are"),
     ],
@@ -987,8 +1165,19 @@ RIGHT = {
     "stored_bytes": [stored_by_loop, stored_by_saving],
     "differences": [differences_by_flattening, differences_with_a_list],
     "remaining_batches": [remaining_by_slice, remaining_by_next, remaining_by_enumerate],
-    "write_safely": [write_by_tempfile, write_from_memory, write_by_imported_names],
+    "write_safely": [
+        write_by_tempfile,
+        write_from_memory,
+        write_by_imported_names,
+        write_by_named_fsync,
+        write_by_fdatasync,
+    ],
     "outdated": [outdated_in_pairs, outdated_by_set],
-    "keep_best": [best_by_clones, best_by_bytes, best_by(lambda m: copy.deepcopy(m.state_dict()))],
-    "halve": [halve_by_maximum, halve_by(halve_if_any), halve_copies],
+    "keep_best": [
+        best_by_clones,
+        best_by_bytes,
+        best_by_data,
+        best_by(lambda m: copy.deepcopy(m.state_dict())),
+    ],
+    "halve": [halve_by(halve_if_any), halve_by(halve_by_largest), halve_from_a_copy],
 }
