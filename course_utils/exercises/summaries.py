@@ -114,26 +114,33 @@ def log_losses(folder, losses, first_step):
 
 # 2. All scalars of a run
 
-_PLACE = tempfile.TemporaryDirectory(prefix="tensorboard-exercise-", ignore_cleanup_errors=True)
-
 
 @functools.cache
-def _run(name: str) -> Path:
-    """A run to read; made once, and removed when Python ends."""
-    folder = Path(_PLACE.name) / name
-    if name == "short":
-        _log(folder, [(10, 0.9), (11, 0.7), (13, 0.8)])
-    elif name == "long":
-        with SummaryWriter(folder) as writer:
-            for i in range(10_500):
-                writer.add_scalar("loss/train", i % 97, 2 * i)
-    else:
-        for start in (0, 3):
-            with SummaryWriter(folder) as writer:
-                for step in range(start, start + 3):
-                    writer.add_scalar("loss/valid", 1 / (1 + step), step)
-                    writer.add_scalar("accuracy", step / 10, step)
-    return folder
+def _files(run: str) -> dict[str, bytes]:
+    """The event files of a run, by name."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        if run == SHORT:
+            _log(Path(folder), [(10, 0.9), (11, 0.7), (13, 0.8)])
+        elif run == LONG:
+            _log(Path(folder), [(2 * i, i % 97) for i in range(10_500)])
+        else:
+            for start in (0, 3):
+                with SummaryWriter(folder) as writer:
+                    for step in range(start, start + 3):
+                        writer.add_scalar("loss/train", 1 / (1 + step), step)
+                        writer.add_scalar("accuracy", step / 10, step)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+SHORT, TWO, LONG = "a run of 3 events", "a run with two files of events", "a run of 10,500 events"
+
+
+def _given_a_run(answer: Callable, run: str, tag: str) -> Any:
+    """read_scalars(folder, tag)"""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for name, data in _files(run).items():
+            (Path(folder) / name).write_bytes(data)
+        return answer(Path(folder), tag)
 
 
 def _read(pick: Callable, guidance: dict | None = NO_LIMIT) -> Callable:
@@ -150,11 +157,12 @@ def _first_file(folder: Path, tag: str) -> Any:
 
 @exercise(
     cases=lambda: [
-        (_run("short"), "loss/train"),
-        (_run("two files"), "loss/valid"),
-        (_run("two files"), "accuracy"),
-        (_run("long"), "loss/train"),
+        (SHORT, "loss/train"),
+        (TWO, "loss/train"),
+        (TWO, "accuracy"),
+        (LONG, "loss/train"),
     ],
+    call=_given_a_run,
     mistakes={
         "of 10,500 events 10,000 are here, which is what EventAccumulator keeps unless size_guidance says "
         "otherwise": _read(lambda es: ([e.step for e in es], [e.value for e in es]), None),
