@@ -18,6 +18,7 @@ import pytest
 import torch
 from jupyter_client.manager import start_new_kernel
 from notebook_tools import METADATA, NOTEBOOKS, ROOT, code_cells, read_notebook, tags
+from tensorboard import program
 from test_browser import ERRORS, HOME, address, page, shoot  # noqa: F401 - two of them are fixtures
 from test_tensorboard_notebook import NB, run_cells
 from test_training_live import environment, run_cell
@@ -36,7 +37,8 @@ def cell_with(text: str) -> str:
 
 
 IMPORTS = f"{cell_with('import tempfile')}\n{cell_with('import SummaryWriter')}"
-HELLO, SERVED, LIST = cell_with("workplace ="), cell_with("def served"), cell_with("def on_these_logs")
+HELLO, LIST = cell_with("workplace ="), cell_with("def on_these_logs")
+SERVE = cell_with("def serve(").split("address = serve")[0]  # the functions only
 
 
 def processes(folder: Path | str) -> list[psutil.Process]:
@@ -66,7 +68,7 @@ def chapter() -> Iterator[dict]:
     for module in ("plotting", "diagrams"):
         patch.setattr(f"course_utils.{module}.show", lambda fig, alt: plt.close(fig))
     try:
-        run_cells(names, "sealed = {letter", ("SCRIPT", "12_000", "with served", "on_these_logs()"))
+        run_cells(names, "sealed = {letter", ("SCRIPT", "12_000", "on_these_logs()"))
         yield names
     finally:
         patch.undo()
@@ -94,9 +96,7 @@ TABS = {
 
 @pytest.fixture(scope="module")
 def server(chapter: dict) -> Iterator[str]:
-    with chapter["served"](chapter["logs"]) as url:
-        yield url
-    assert gone(lambda: processes(chapter["logs"])), "the server outlives its block"
+    yield chapter["serve"](chapter["logs"])  # ends with this process
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -142,10 +142,8 @@ def test_tensorboard_in_jupyterlab(page, address: str, tmp_path: Path) -> None: 
     from playwright.sync_api import expect
 
     stop = cell_with("os.kill(info.pid")
-    sources = [IMPORTS, HELLO, SERVED, cell_with("def ask"), MAGIC, "print('logs:', logs)", LIST, stop]
-    sources[3] = sources[3].split("with served")[0]  # the functions only: there are no losses here
-    cells = [nbformat.v4.new_code_cell(source) for source in sources[:-1]]
-    cells.append(nbformat.v4.new_code_cell(stop))
+    sources = [IMPORTS, HELLO, SERVE, MAGIC, "print('logs:', logs)", LIST, stop]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
     nbformat.write(notebook, tmp_path / "course" / "notebooks" / "live.ipynb")
     page.goto(address)
@@ -159,26 +157,28 @@ def test_tensorboard_in_jupyterlab(page, address: str, tmp_path: Path) -> None: 
     page.evaluate("void jupyterapp.commands.execute('notebook:move-cursor-up')")
     page.evaluate(run, len(cells) - 1)  # all but the last, which stops the server
 
-    said = panel.locator(".jp-CodeCell").nth(5).locator(".jp-OutputArea").first
+    said = panel.locator(".jp-CodeCell").nth(4).locator(".jp-OutputArea").first
     expect(said).to_contain_text("logs:", timeout=90_000)
     logs = said.inner_text().split("logs:")[1].strip()
-    shown = panel.locator(".jp-CodeCell").nth(4).locator("iframe")
+    shown = panel.locator(".jp-CodeCell").nth(3).locator("iframe")
     expect(shown).to_be_visible(timeout=60_000)
     shown.scroll_into_view_if_needed()
-    inside = panel.locator(".jp-CodeCell").nth(4).frame_locator("iframe")
+    inside = panel.locator(".jp-CodeCell").nth(3).frame_locator("iframe")
     expect(inside.get_by_text("hello").first).to_be_visible(timeout=60_000)
     expect(inside.get_by_text("loss").first).to_be_visible(timeout=60_000)
     smoothed = summaries.smooth.reference([0.5, 0.4, 0.3, 0.2, 0.1], 0.6)[-1]  # as the slider stands at first
     expect(inside.get_by_text(f"{smoothed:.4g}").first).to_be_visible(timeout=30_000)
     page.wait_for_timeout(1500)
     shoot(page, "tensorboard-jupyterlab")
-    counted = panel.locator(".jp-CodeCell").nth(6).locator(".jp-OutputArea").first
+    counted = panel.locator(".jp-CodeCell").nth(5).locator(".jp-OutputArea").first
     expect(counted).to_contain_text("every server on these logs lists 1 runs", timeout=60_000)
-    assert len(processes(logs)) >= 1
+    servers = [p for p in processes(logs) if "--die-after-stdin" not in p.cmdline()]  # without the loaders
+    assert len(servers) == 1
     page.evaluate(run, 1)
-    stopped = panel.locator(".jp-CodeCell").nth(7).locator(".jp-OutputArea").first
-    expect(stopped).to_contain_text("servers left on these logs: 0", timeout=60_000)
-    assert gone(lambda: processes(logs)), "a server outlives the cell that stops it"
+    stopped = panel.locator(".jp-CodeCell").nth(6).locator(".jp-OutputArea").first
+    expect(stopped).to_contain_text("servers of the magic left on these logs: 0", timeout=60_000)
+    assert gone(lambda: [p for p in servers if p.is_running()]), "it outlives the cell that stops it"
+    assert gone(lambda: processes(logs)[1:]), "more is left than the loader of the kernel's own server"
     assert panel.locator(ERRORS).all_inner_texts() == []
 
 
@@ -207,7 +207,7 @@ def kernel(tmp_path: Path) -> Iterator[tuple]:
     variables = environment() | {"TMPDIR": str(tmp_path), "PATH": path}
     manager, client = start_new_kernel(kernel_name="python3", env=variables)
     try:
-        assert run_cell(client, f"{IMPORTS}\n{HELLO}\n{SERVED}")[0].startswith("1 file")
+        assert run_cell(client, f"{IMPORTS}\n{HELLO}\n{SERVE}")[0].startswith("1 file")
         yield manager, client
     finally:
         client.stop_channels()
@@ -220,7 +220,7 @@ def kernel(tmp_path: Path) -> Iterator[tuple]:
 @pytest.mark.parametrize("end", ["kill", "shutdown", "now"])
 def test_the_chapter_s_server_ends_with_the_kernel(kernel: tuple, tmp_path: Path, end: str) -> None:
     manager, client = kernel
-    serve = "with served(logs) as address:\n    print(address, flush=True)\n    time.sleep(600)"
+    serve = "print(serve(logs), flush=True)\ntime.sleep(600)"
     run_cell(client, serve, until="http://")
     assert processes(tmp_path)
     if end == "kill":
@@ -241,6 +241,17 @@ def test_a_server_of_the_magic_ends_with_the_kernel_in_good_order(
     assert gone(lambda: processes(tmp_path)), [p.cmdline() for p in processes(tmp_path)]
 
 
+def test_the_slow_loader_keeps_both_runs_of_one_folder(chapter: dict) -> None:
+    slow = program.TensorBoard()
+    slow.configure(logdir=str(chapter["scratch"]), port=0, load_fast="false")
+    address, ask = slow.launch(), chapter["ask"]
+    assert gone(lambda: {"twice", "no step"} - set(ask(f"{address}data/runs")))
+    for run in ("twice", "no step"):
+        query = f"run={run.replace(' ', '%20')}&tag=loss/train"
+        told = [(step, round(v, 3)) for _, step, v in ask(f"{address}data/plugin/scalars/scalars?{query}")]
+        assert told == chapter["points"](chapter["scratch"] / run)
+
+
 def test_without_a_port_the_next_free_one_is_taken(tmp_path: Path, chapter: dict) -> None:
     programs, ports = [], []
     try:
@@ -251,6 +262,10 @@ def test_without_a_port_the_next_free_one_is_taken(tmp_path: Path, chapter: dict
                 if "Press CTRL+C" in line:
                     ports.append(int(line.split("localhost:")[1].split("/")[0]))
                     break
+        command += ["--port", str(ports[0])]
+        refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert refused.returncode != 0
+        assert f"could not bind to port {ports[0]}, it was already in use" in refused.stderr
     finally:
         for program in programs:
             program.terminate()

@@ -246,11 +246,11 @@ def test_agrees_knows_the_faults() -> None:
     assert not summaries.agrees(faults | {"A": faults["B"]})
 
 
-def test_an_unclosed_writer_loses_the_end_of_a_long_run_too(tmp_path: Path) -> None:
+def test_an_unclosed_writer_loses_no_more_than_the_end_of_a_long_run(tmp_path: Path) -> None:
     script = "import sys; from torch.utils.tensorboard import SummaryWriter; w = SummaryWriter(sys.argv[1])"
     loop = "\nfor i in range(300): w.add_scalar('x', i, i)\nimport os; os._exit(0)"
     subprocess.run([sys.executable, "-c", script + loop, tmp_path], check=True, env=dict(os.environ))
-    assert 250 < len(events(tmp_path).Scalars("x")) < 300
+    assert 285 < len(events(tmp_path).Scalars("x")) <= 300, "the queue holds ten"
 
 
 def test_a_writer_keeps_no_graph(tmp_path: Path) -> None:
