@@ -95,8 +95,8 @@ TABS = {
 
 
 @pytest.fixture(scope="module")
-def server(chapter: dict) -> Iterator[str]:
-    yield chapter["serve"](chapter["logs"])  # ends with this process
+def server(chapter: dict) -> str:
+    return chapter["serve"](chapter["logs"])  # ends with this process
 
 
 @pytest.mark.parametrize("tab", TABS)
@@ -244,11 +244,11 @@ def test_a_server_of_the_magic_ends_with_the_kernel_in_good_order(
 def test_the_slow_loader_keeps_both_runs_of_one_folder(chapter: dict) -> None:
     slow = program.TensorBoard()
     slow.configure(logdir=str(chapter["scratch"]), port=0, load_fast="false")
-    address, ask = slow.launch(), chapter["ask"]
-    assert gone(lambda: {"twice", "no step"} - set(ask(f"{address}data/runs")))
+    url, ask = slow.launch(), chapter["ask"]
+    assert gone(lambda: {"twice", "no step"} - set(ask(f"{url}data/runs")))
     for run in ("twice", "no step"):
         query = f"run={run.replace(' ', '%20')}&tag=loss/train"
-        told = [(step, round(v, 3)) for _, step, v in ask(f"{address}data/plugin/scalars/scalars?{query}")]
+        told = [(step, round(v, 3)) for _, step, v in ask(f"{url}data/plugin/scalars/scalars?{query}")]
         assert told == chapter["points"](chapter["scratch"] / run)
 
 
