@@ -172,12 +172,16 @@ def test_tensorboard_in_jupyterlab(page, address: str, tmp_path: Path) -> None: 
     shoot(page, "tensorboard-jupyterlab")
     counted = panel.locator(".jp-CodeCell").nth(5).locator(".jp-OutputArea").first
     expect(counted).to_contain_text("every server on these logs lists 1 runs", timeout=60_000)
-    servers = [p for p in processes(logs) if "--die-after-stdin" not in p.cmdline()]  # without the loaders
-    assert len(servers) == 1
+
+    def servers() -> list[psutil.Process]:
+        loaders = "--die-after-stdin"
+        return [process for process in processes(logs) if loaders not in process.info["cmdline"]]
+
+    assert len(servers()) == 1
     page.evaluate(run, 1)
     stopped = panel.locator(".jp-CodeCell").nth(6).locator(".jp-OutputArea").first
     expect(stopped).to_contain_text("servers of the magic left on these logs: 0", timeout=60_000)
-    assert gone(lambda: [p for p in servers if p.is_running()]), "it outlives the cell that stops it"
+    assert gone(servers), "it outlives the cell that stops it"
     assert gone(lambda: processes(logs)[1:]), "more is left than the loader of the kernel's own server"
     assert panel.locator(ERRORS).all_inner_texts() == []
 
