@@ -222,21 +222,24 @@ def _plain(values: Sequence[float] | torch.Tensor) -> np.ndarray:
 
 
 def show_panels(
-    panels: Mapping[str, Mapping[str, Values]],
+    panels: Mapping[str, Mapping[str, Values | tuple[Values, Values]]],
     *,
     xlabel: str,
     ylabel: str,
     title: str,
     alt: str,
     first: int = 0,
+    log: bool = False,
 ) -> None:
     """Plot several sets of curves side by side, on the same axes, so that they can be compared.
 
     Args:
         panels: what stands over a panel → its lines, by name; every panel has lines of the same names.
+            A line is given as (x, y), or only by its values.
         xlabel, ylabel: what the axes show, with units.
         title, alt: the finding, and the figure in words.
-        first: where the lines begin.
+        first: where the lines without an x begin.
+        log: whether the y axis is logarithmic.
 
     Raises:
         ValueError: there are no panels, or their lines have other names.
@@ -249,7 +252,7 @@ def show_panels(
         for i, (name, line) in enumerate(lines.items()):
             x, y = _places(name, line, first)
             ax.plot(x, y, ("-", "--", "-.", ":")[i % 4], color=COLORS[i % 8], linewidth=2.2, label=name)
-        ax.set(title=head, xlabel=xlabel, ylabel=ylabel)
+        ax.set(title=head, xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
         ax.label_outer()
         ax.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], nbins=4, integer=True))
     for ax in axes.flat[1:]:

@@ -10,6 +10,7 @@ import importlib
 import io
 import linecache
 import re
+import socket
 import sys
 import types
 from collections.abc import Iterator
@@ -19,7 +20,16 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from nbformat import NotebookNode
-from notebook_tools import NOTEBOOKS, code_cells, exercises, notebooks, parsed, read_notebook, with_solutions
+from notebook_tools import (
+    NOTEBOOKS,
+    code_cells,
+    exercises,
+    notebooks,
+    parsed,
+    read_notebook,
+    tags,
+    with_solutions,
+)
 
 from course_utils.exercises.grading import Exercise
 
@@ -45,7 +55,10 @@ def tries(cells: list[NotebookNode]) -> list[str]:
     return [code for line in lines for code in re.findall(r"`([^`]*[(][^`]*)`", line)]
 
 
-def _no_network(*args: object, **kwargs: object) -> None:
+def _no_network(host: object, *args: object, look_up=socket.getaddrinfo, **kwargs: object) -> object:
+    """In place of the look-up of addresses: this computer is found, no other."""
+    if host in ("localhost", "127.0.0.1", "::1"):
+        return look_up(host, *args, **kwargs)
     raise OSError("a notebook asked for the network")
 
 
@@ -94,6 +107,8 @@ def test_solutions_pass(path: Path, monkeypatch: pytest.MonkeyPatch, settings: N
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for index, cell in code_cells(solved):
+            if "nbval-skip" in tags(cell):
+                continue
             name = f"{path.name}, cell {index}"
             lines = cell.source.splitlines(keepends=True)
             linecache.cache[name] = (len(cell.source), None, lines, name)  # for inspect.getsource

@@ -615,6 +615,14 @@ def test_panels_share_their_axes_and_colours(figures):
         assert [line.get_color() for line in ax.lines] == [line.get_color() for line in axes[0].lines]
 
 
+def test_panels_take_places_and_a_logarithmic_axis(figures):
+    panels = {"A": {"train": [3.0, 0.1], "valid": ([20, 40], [4.0, 0.5])}}
+    plotting.show_panels(panels, log=True, **AXES, **WORDS)
+    (ax,) = figures[0].axes
+    assert ax.get_yscale() == "log"
+    assert [line.get_xdata().tolist() for line in ax.lines] == [[0, 1], [20, 40]]
+
+
 @pytest.mark.parametrize("panels", [{}, {"A": {"a": [1]}, "B": {"b": [1]}}])
 def test_panels_with_other_lines_are_refused(panels):
     with pytest.raises(ValueError, match="same names in each"):
