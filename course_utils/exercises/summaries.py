@@ -1,11 +1,13 @@
 """The checkers of chapter 08, TensorBoard. Each answer is a reference solution; read them after yours."""
 
 import contextlib
+import copy
 import functools
 import math
+import operator
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -13,80 +15,96 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.util.tensor_util import make_ndarray
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
+from course_utils.exercises.compare import difference
 from course_utils.exercises.grading import Result, exercise
 from course_utils.exercises.text import kind_of, show
 
 NO_LIMIT = {"scalars": 0, "histograms": 0}
 
-
-def _events(folder: Path) -> EventAccumulator:
-    return EventAccumulator(str(folder), size_guidance=NO_LIMIT).Reload()
-
-
 # 1. Losses on the disk
 
 
-def _log(folder: Path, pairs: list[tuple[int, float]], tag: str = "loss/train") -> None:
+def _log(folder: Path, rows: Iterable[tuple[str, float, int]]) -> None:
+    """Write rows of tag, value and step as a run."""
     with SummaryWriter(folder) as writer:
-        for step, value in pairs:
-            writer.add_scalar(tag, value, step)
+        for row in rows:
+            writer.add_scalar(*row)
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[dict[EventFileWriter, bool]]:
-    """Note for each writer of event files whether it was given events since its last flush or close."""
+def _watched(folder: Path) -> Iterator[dict[EventFileWriter, bool]]:
+    """Note for each writer to the folder whether it was given events since its last flush or close."""
     waits: dict[EventFileWriter, bool] = {}
 
     def noting(method: Callable, waiting: bool) -> Callable:
         def noted(self: EventFileWriter, *args: Any) -> None:
             method(self, *args)
-            waits[self] = waiting
+            if Path(self.get_logdir()).resolve().is_relative_to(folder.resolve()):
+                waits[self] = waiting
 
         return noted
 
     kinds = {"add_event": True, "flush": False, "close": False}
-    with contextlib.ExitStack() as stack:
-        for name, waiting in kinds.items():
-            method = noting(getattr(EventFileWriter, name), waiting)
-            stack.enter_context(mock.patch.object(EventFileWriter, name, method))
-        yield waits
-    for writer in waits:
-        writer.close()
+    try:
+        with contextlib.ExitStack() as stack:
+            for name, waiting in kinds.items():
+                method = noting(getattr(EventFileWriter, name), waiting)
+                stack.enter_context(mock.patch.object(EventFileWriter, name, method))
+            yield waits
+    finally:
+        for writer in waits:
+            writer.close()
+
+
+def _scalars_in(file: Path) -> list[tuple[str, int, float]]:
+    """The tag, step and value of each scalar in an event file, of add_scalar's old and its new style."""
+    values = ((e.step, value) for e in EventFileLoader(str(file)).Load() for value in e.summary.value)
+    return [
+        (value.tag, step, make_ndarray(value.tensor).item())
+        for step, value in values
+        if value.metadata.plugin_data.plugin_name == "scalars"
+    ]
 
 
 def _logged(answer: Callable, losses: list[float], first_step: int) -> Result:
     """log_losses(folder, losses, first_step)"""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         folder = Path(place) / "run"
-        with _watched() as waits:
+        with _watched(folder) as waits:
             returned = answer(folder, losses, first_step)
             waiting = any(waits.values())
         files = [path for path in folder.rglob("*") if path.is_file()] if folder.is_dir() else []
-        tags = {path.parent: _events(path.parent).Tags()["scalars"] for path in files}
+        inside = [path for path in files if path.parent != folder]
         if not files:
             return Result(..., "there is no event file in the folder: SummaryWriter(folder)")
-        if set(tags) != {folder}:
-            return Result(
-                ..., "the events lie in a folder inside the run: add_scalars makes a run for each line"
-            )
+        if inside == files:
+            return Result(..., "the events lie in a folder inside `folder`; expected: in `folder` itself")
+        if inside:
+            why = "some events lie in a folder inside the run: add_scalars makes a run for each line"
+            return Result(..., why)
         if waiting:
             return Result(..., "not everything is on the disk when it returns: close the writer, or flush it")
         if len(files) > 1:
             return Result(..., f"it writes {len(files)} event files: open one writer, before the loop")
-        if tags[folder] != ["loss/train"]:
-            return Result(..., f"the tags are {show(tags[folder])}; expected: 'loss/train'")
-        events = _events(folder).Scalars("loss/train")
+        events = _scalars_in(files[0])
+        tags = list(dict.fromkeys(tag for tag, _, _ in events))
+        if tags != ["loss/train"]:
+            return Result(..., f"the tags are {show(tags)}; expected: 'loss/train'")
         wrong = "it returns something; expected: nothing" if returned is not None else None
-        return Result([(event.step, round(event.value, 5)) for event in events], wrong)
+        return Result([(step, round(value, 5)) for _, step, value in events], wrong)
 
 
 def _by_pairs(pairs: Callable) -> Callable:
-    return lambda folder, losses, first_step: _log(folder, pairs(losses, first_step))
+    return lambda folder, losses, first_step: _log(
+        folder, [("loss/train", value, step) for step, value in pairs(losses, first_step)]
+    )
 
 
 @exercise(
@@ -109,50 +127,75 @@ def _by_pairs(pairs: Callable) -> Callable:
     },
 )
 def log_losses(folder, losses, first_step):
-    _log(folder, list(enumerate(losses, first_step)))
+    _log(folder, [("loss/train", loss, step) for step, loss in enumerate(losses, first_step)])
 
 
 # 2. All scalars of a run
 
 
+SHORT, TWO, LONG = (
+    "a run of 3 events",
+    "a run continued in a second file, steps 0 to 3, then 2 to 5",
+    "a run of 10,500 events",
+)
+
+
+def _rows(run: str) -> list[list[tuple[str, float, int]]]:
+    """What is in each event file of a run."""
+    if run == SHORT:
+        return [[("loss/train", 0.9, 10), ("loss/train", 0.7, 11), ("loss/train", 0.8, 13)]]
+    if run == LONG:
+        return [[("loss/train", i % 97, 2 * i) for i in range(10_500)]]
+    files: list[list] = [[], []]
+    for again, file in enumerate(files):
+        for step in range(2 * again, 2 * again + 4):
+            file.append(("loss/train", (1 + again) / (1 + step), step))
+            file.append(("accuracy", (2 * step + again) / 20, step))
+    return files
+
+
 @functools.cache
 def _files(run: str) -> dict[str, bytes]:
-    """The event files of a run, by name."""
+    """The event files of a run: names, which sort in the order of time, and contents."""
+    contents = {}
+    for number, rows in enumerate(_rows(run)):
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            _log(Path(folder), rows)
+            (file,) = Path(folder).iterdir()
+            contents[f"events.out.tfevents.{number}"] = file.read_bytes()
+    return contents
+
+
+@functools.cache
+def _events(run: str, tag: str, limited: bool = False, only_first: bool = False) -> list[Any]:
+    """The events of a tag in a run, read once: 10,500 of them take a while."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if run == SHORT:
-            _log(Path(folder), [(10, 0.9), (11, 0.7), (13, 0.8)])
-        elif run == LONG:
-            _log(Path(folder), [(2 * i, i % 97) for i in range(10_500)])
-        else:
-            for start in (0, 3):
-                with SummaryWriter(folder) as writer:
-                    for step in range(start, start + 3):
-                        writer.add_scalar("loss/train", 1 / (1 + step), step)
-                        writer.add_scalar("accuracy", step / 10, step)
-        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-
-
-SHORT, TWO, LONG = "a run of 3 events", "a run with two files of events", "a run of 10,500 events"
-
-
-def _given_a_run(answer: Callable, run: str, tag: str) -> Any:
-    """read_scalars(folder, tag)"""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        for name, data in _files(run).items():
+        for name, data in list(_files(run).items())[: 1 if only_first else None]:
             (Path(folder) / name).write_bytes(data)
-        return answer(Path(folder), tag)
+        return EventAccumulator(folder, None if limited else NO_LIMIT).Reload().Scalars(tag)
 
 
-def _read(pick: Callable, guidance: dict | None = NO_LIMIT) -> Callable:
-    def read(folder: Path, tag: str) -> Any:
-        return pick(EventAccumulator(str(folder), size_guidance=guidance).Reload().Scalars(tag))
+def _given_a_run(answer: Callable, run: str, tag: str) -> Result:
+    """read_scalars(folder, tag)"""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        folder = Path(place) / run
+        folder.mkdir()
+        for name, data in _files(run).items():
+            (folder / name).write_bytes(data)
+        got = answer(folder, tag)
+        if run == LONG and isinstance(got, tuple):  # 10,500 numbers are quicker compared at once
+            got = tuple(torch.tensor(part, dtype=torch.float64) for part in got)
+        left = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        return Result(got, None if left == _files(run) else "it changes the files of the run: only read")
 
-    return read
+
+def _pair(events: Iterable[Any]) -> tuple[list[int], list[float]]:
+    events = list(events)
+    return [event.step for event in events], [event.value for event in events]
 
 
-def _first_file(folder: Path, tag: str) -> Any:
-    events = EventAccumulator(str(min(folder.iterdir())), size_guidance=NO_LIMIT).Reload().Scalars(tag)
-    return [e.step for e in events], [e.value for e in events]
+def _read(pick: Callable = _pair, **options: bool) -> Callable:
+    return lambda folder, tag: pick(_events(folder.name, tag, **options))
 
 
 @exercise(
@@ -165,10 +208,8 @@ def _first_file(folder: Path, tag: str) -> Any:
     call=_given_a_run,
     mistakes={
         "of 10,500 events 10,000 are here, which is what EventAccumulator keeps unless size_guidance says "
-        "otherwise": _read(lambda es: ([e.step for e in es], [e.value for e in es]), None),
-        "values come first; expected: steps, then values": _read(
-            lambda es: ([e.value for e in es], [e.step for e in es])
-        ),
+        "otherwise": _read(limited=True),
+        "values come first; expected: steps, then values": _read(lambda es: _pair(es)[::-1]),
         "these are the times; expected: the steps": _read(
             lambda es: ([e.wall_time for e in es], [e.value for e in es])
         ),
@@ -178,21 +219,35 @@ def _first_file(folder: Path, tag: str) -> Any:
         "this is a list of pairs; expected: a pair of lists": _read(
             lambda es: [(e.step, e.value) for e in es]
         ),
-        "the run has two event files, and only one is read: give EventAccumulator the folder": _first_file,
+        "the run has two event files, and only one is read: give EventAccumulator the folder": _read(
+            only_first=True
+        ),
+        "the events are sorted by step; expected: as they stand in the files, even where steps go back": (
+            _read(lambda es: _pair(sorted(es, key=lambda e: e.step)))
+        ),
+        "a step that was logged twice is here once, as the key of a dict would be; expected: all events": (
+            _read(lambda es: _pair({e.step: e for e in es}.values()))
+        ),
     },
     seconds=20.0,
 )
 def read_scalars(folder, tag):
-    return _read(lambda es: ([e.step for e in es], [e.value for e in es]))(folder, tag)
+    return _read()(folder, tag)
 
 
 # 3. TensorBoard's slider
 
 
-def _smooth(values: list[float], weight: float, start: float | None = 0.0, debias: bool = True) -> list:
+def _smooth(
+    values: list[float],
+    weight: float,
+    start: float | None = 0.0,
+    debias: bool = True,
+    past: Callable = lambda weight: weight,
+) -> list[float]:
     result, m = [], start
     for t, value in enumerate(values, start=1):
-        m = value if m is None else weight * m + (1 - weight) * value
+        m = value if m is None else past(weight) * m + (1 - past(weight)) * value
         result.append(m / (1 - weight**t) if debias else m)
     return result
 
@@ -225,7 +280,10 @@ def _from_zero(values: list[float], weight: float) -> list[float]:
         "1 - weight**t": lambda v, w: _smooth(v, w, start=None, debias=False),
         "the corrected value goes on into the next step: keep the running value apart from it": _feeds_back,
         "the weight belongs to the past, 1 - weight to the new value; here it is the other way round": (
-            lambda v, w: _smooth(v, 1 - w) if w else [0.0] * len(v)
+            lambda v, w: _smooth(v, 1 - w)
+        ),
+        "the running value is weight * m + (1 - weight) * value; here weight and 1 - weight are exchanged": (
+            lambda v, w: _smooth(v, w, past=lambda w: 1 - w)
         ),
         "the exponent counts from 0; expected: 1 for the first value": _from_zero,
     },
@@ -258,6 +316,12 @@ def _shuffled(images: torch.Tensor) -> torch.Tensor:
         (torch.randint(0, 256, (2, 6, 5, 3)).float(), 1),
     ],
     mistakes={
+        "the channels are still the last axis; make_grid wants (N, C, H, W): permute(0, 3, 1, 2)": _grid(
+            lambda x: x
+        ),
+        "the channels are still the last axis, and the values reach 255: make_grid mends neither": _grid(
+            lambda x: x, divide=1
+        ),
         "the values reach 255; add_image wants floats from 0 to 1": _grid(_first, divide=1),
         "reshape keeps the order of the numbers and mixes pixels and channels: permute moves axes": _grid(
             _shuffled
@@ -284,24 +348,34 @@ def batch_picture(images, columns):
 # 5. Histograms of gradients
 
 
+def _state(model: nn.Module) -> dict[str, Any]:
+    """A copy of what an answer that only looks leaves as it is."""
+    parts = {
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "weights": list(model.parameters()),
+        "buffers": list(model.buffers()),
+        "gradients": [p.grad for p in model.parameters()],
+        "mode, train or eval": [module.training for module in model.modules()],
+    }
+    return copy.deepcopy(parts)
+
+
 def _histograms(answer: Callable, model: str, step: int) -> Result:
     """log_gradients(writer, model, step)"""
-    model = _model(model)
-    state = [(p.detach().clone(), None if p.grad is None else p.grad.clone()) for p in model.parameters()]
+    network = _model(model)
+    before = _state(network)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         writer = SummaryWriter(place)
         try:
-            returned = answer(writer, model, step)
+            returned = answer(writer, network, step)
             if writer.file_writer is None:
                 return Result(..., "it closes the writer, which the training still needs: flush at most")
         finally:
             writer.close()
-        found = _events(Path(place))
-    for (weight, gradient), parameter in zip(state, model.parameters(), strict=True):
-        if not torch.equal(weight, parameter) or (gradient is None) != (parameter.grad is None):
-            return Result(..., "it changes the model: only look")
-        if gradient is not None and not torch.equal(gradient, parameter.grad):
-            return Result(..., "it changes the gradients: only look")
+        found = EventAccumulator(place, NO_LIMIT).Reload()
+    for part, after in _state(network).items():
+        if difference(after, before[part]):
+            return Result(..., f"it changes the model ({part}): only look")
     logged = {}
     for tag in sorted(found.Tags()["histograms"]):
         logged[tag] = [
@@ -314,16 +388,16 @@ def _histograms(answer: Callable, model: str, step: int) -> Result:
 
 TRAINED, FROZEN, FRESH = (
     "Linear(3, 4), ReLU, Linear(4, 2) after backward",
-    "a frozen Conv2d, BatchNorm2d, Flatten, Linear after backward",
+    "a frozen Conv2d, BatchNorm2d, Flatten, Linear after backward, in eval mode",
     "Linear(2, 3) before any backward",
 )
 
 
-def _model(kind: str) -> nn.Module:
-    """A model with gradients, which a copy of a model, as a case is, would not have."""
-    if kind == FRESH:
-        return nn.Linear(2, 3)
+@functools.cache
+def _gradients_of(kind: str) -> tuple[nn.Module, list[torch.Tensor | None]]:
     generator = torch.Generator().manual_seed(3)
+    if kind == FRESH:
+        return nn.Linear(2, 3), [None, None]
     if kind == TRAINED:
         model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
         x = torch.randn(5, 3, generator=generator)
@@ -332,13 +406,25 @@ def _model(kind: str) -> nn.Module:
         model[0].requires_grad_(False)
         x = torch.randn(6, 1, 5, 5, generator=generator)
     F.cross_entropy(model(x), torch.arange(len(x)) % 2).backward()
+    return model.train(kind == TRAINED), [p.grad for p in model.parameters()]
+
+
+def _model(kind: str) -> nn.Module:
+    """A model with gradients, which a copy of a model, as a case is, would not have."""
+    model, gradients = copy.deepcopy(_gradients_of(kind))
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        parameter.grad = gradient
     return model
 
 
-def _gradients(log: Callable, names: Callable = lambda name: f"gradients/{name}") -> Callable:
+def _gradients(
+    log: Callable,
+    names: Callable = lambda name: f"gradients/{name}",
+    chosen: Callable = lambda parameter: parameter.grad is not None,
+) -> Callable:
     def logger(writer: SummaryWriter, model: nn.Module, step: int) -> None:
         for name, parameter in model.named_parameters():
-            if parameter.grad is not None:
+            if chosen(parameter):
                 log(writer, names(name), parameter, step)
 
     return logger
@@ -366,16 +452,17 @@ def _log_gradient(writer: SummaryWriter, tag: str, parameter: nn.Parameter, step
         "this is the norm of each gradient; expected: all its numbers": _gradients(
             lambda writer, tag, p, step: writer.add_histogram(tag, p.grad.norm(), step)
         ),
-        "parameters without a gradient are logged, too, as zeros: leave them out": (
-            lambda writer, model, step: (
-                [
-                    writer.add_histogram(
-                        f"gradients/{name}", torch.zeros_like(p) if p.grad is None else p.grad, step
-                    )
-                    for name, p in model.named_parameters()
-                ]
-                and None
-            )
+        "parameters without a gradient are logged, too, as zeros: leave them out": _gradients(
+            lambda writer, tag, p, step: writer.add_histogram(
+                tag, torch.zeros_like(p) if p.grad is None else p.grad, step
+            ),
+            chosen=lambda p: True,
+        ),
+        "the gradient of a frozen parameter is None: leave such parameters out": _gradients(
+            _log_gradient, chosen=lambda p: True
+        ),
+        "before the first backward p.grad is None, whatever requires_grad says: look at p.grad": _gradients(
+            _log_gradient, chosen=lambda p: p.requires_grad
         ),
     },
 )
@@ -495,7 +582,7 @@ def _configs() -> list[tuple[dict]]:
         ({"lr": 0.1, "model": {"sizes": [64, 10], "bias": True}},),
         ({"seed": 3, "note": "first try", "decay": None, "betas": (0.9, 0.999)},),
         ({"a": {"b": {"c": {"d": 1.5}, "e": False}}, "f": 2, "g": {"h": None}},),
-        ({"device": torch.device("cpu"), "dtype": torch.float32, "empty": {}, "shuffle": True},),
+        ({"device": torch.device("cpu"), "dtype": torch.float32, "shuffle": True},),
         ({},),
     ]
 
@@ -584,7 +671,7 @@ def _named(answer: Callable, run: str) -> Result:
     if sorted(map(str, named)) != list(SEALED):
         return Result(..., f"the keys are {show(list(named))}; expected: 'A' to 'F'")
     for letter, fault in named.items():
-        if fault not in _SIGNS:
+        if not isinstance(fault, str) or fault not in _SIGNS:
             return Result(..., f"{show(fault)} at {letter!r} is none of the faults: {', '.join(_SIGNS)}")
     if len(set(named.values())) < len(SEALED):
         twice = next(fault for fault in named.values() if list(named.values()).count(fault) > 1)
@@ -615,6 +702,15 @@ def _since(
     return since
 
 
+def _before_a_rise(train: list[float], valid: list[float]) -> int:
+    return next((i for i in range(len(valid) - 1) if valid[i + 1] > valid[i]), len(valid) - 1)
+
+
+def _step(answer: Callable, steps: list, train: list, valid: list, tolerance: float) -> dict[str, Any]:
+    """overfits_since(steps, train, valid, tolerance)"""
+    return {"step": answer(steps, train, valid, tolerance)}  # a bare None would pass for a missing return
+
+
 @exercise(
     cases=lambda: [
         ([10, 20, 30], [0.9, 0.4, 0.1], [1.0, 0.8, 1.2], 0.1),
@@ -628,11 +724,24 @@ def _since(
         ([7, 9, 12, 14], [0.9, 0.3, 0.5, 0.4], [1.0, 0.5, 0.9, 0.8], 0.1),
         ([1, 2, 3], [8.0, 2.0, 1.0], [40.0, 10.0, 10.5], 0.1),
         ([1, 2, 3], [0.5, 0.4, 0.7], [1.0, 0.5, 0.9], 0.1),
+        ([2, 3, 5, 6, 8], [0.9, 0.7, 0.5, 0.3, 0.2], [1.0, 0.7, 0.8, 0.4, 0.6], 0.1),
+        ([1, 2, 3], [0.9, 0.4, 0.1], [1.0, 0.5, 0.75], 0.5),
+        ([1, 2, 3], [0.9, 0.4, 0.4], [1.0, 0.5, 0.9], 0.1),
     ],
+    call=_step,
     mistakes={
+        "the search ends at the first rise; expected: the lowest validation loss of the whole run": _since(
+            best_of=_before_a_rise
+        ),
+        "the last validation loss must be larger than (1 + tolerance) times the lowest: >, not >=": _since(
+            rises=lambda valid, best, tolerance: valid[-1] >= (1 + tolerance) * valid[best]
+        ),
+        "the last training loss must be smaller than at that step: <, not <=": _since(
+            learns=lambda train, best: train[-1] <= train[best]
+        ),
         "this is the place in the list; expected: the step": _since(value=lambda steps, best: best),
         "this is the step of the lowest training loss; expected: of the validation loss": _since(
-            best_of=lambda train, valid: train.index(min(train))
+            best_of=lambda train, valid: train.index(min(train)), learns=lambda train, best: True
         ),
         "the last step is returned; expected: the step where the validation loss was lowest": _since(
             value=lambda steps, best: steps[-1]
@@ -654,6 +763,9 @@ def _since(
         ),
         "of equal lowest values the first counts": _since(
             best_of=lambda train, valid: len(valid) - 1 - valid[::-1].index(min(valid))
+        ),
+        "it returns None wherever a step is expected: no `return`, or conditions that never hold together": (
+            _since(learns=lambda train, best: False)
         ),
     },
 )
@@ -695,16 +807,21 @@ def _shuffled_events(count: int) -> list[dict[str, Any]]:
     return events
 
 
-def _self(events: list[dict], taken: Callable) -> dict[str, float]:
-    """The times of all names; taken(stack) gives those among the open events to take the time off."""
+def _self(
+    events: list[dict],
+    taken: Callable = lambda stack, event: stack[-1:],
+    over: Callable = operator.le,
+    add: bool = True,
+) -> dict[str, float]:
+    """The times of all names; taken(stack, event) gives those of the open events to take the time off."""
     times: dict[str, float] = {}
     stack: list[dict] = []
     for event in sorted(events, key=lambda e: e["ts"]):
-        while stack and stack[-1]["ts"] + stack[-1]["dur"] <= event["ts"]:
+        while stack and over(stack[-1]["ts"] + stack[-1]["dur"], event["ts"]):
             stack.pop()
         for caller in taken(stack, event):
             times[caller["name"]] -= event["dur"]
-        times[event["name"]] = times.get(event["name"], 0.0) + event["dur"]
+        times[event["name"]] = event["dur"] + (times.get(event["name"], 0.0) if add else 0.0)
         stack.append(event)
     return times
 
@@ -747,6 +864,7 @@ def _within(inner: dict, outer: dict) -> bool:
     cases=lambda: [
         (_table(),),
         ([_event("b", 30, 5), _event("a", 0, 50), _event("b", 10, 15), _event("c", 12, 4)],),
+        ([_event("a", 0, 12), _event("note", 5, 0), _event("b", 7, 3)],),
         ([_event("a", 0, 10), _event("a", 10, 20), _event("a", 12, 6), _event("b", 18, 12)],),
         ([],),
         (_shuffled_events(80),),
@@ -764,13 +882,20 @@ def _within(inner: dict, outer: dict) -> bool:
             _never_over
         ),
         "a name that occurs several times has the time of one event only: add up": _last_only,
+        "= replaces the time of earlier events of the same name: add up": lambda es: _self(es, add=False),
+        "an event whose end is the next one's ts is over, too: <=, not <": lambda es: _self(
+            es, over=operator.lt
+        ),
+        "names whose self time is 0 are missing: all names belong to the result": lambda es: {
+            name: time for name, time in _self(es).items() if time
+        },
         "an event's own name is passed over where it calls itself; it is a caller like any other": (
             lambda es: _self(es, lambda stack, e: [c for c in stack[-1:] if c["name"] != e["name"]])
         ),
     },
 )
 def self_times(events):
-    return _self(events, lambda stack, event: stack[-1:])
+    return _self(events)
 
 
 __all__ = [

@@ -3,8 +3,10 @@
 Each is what a learner might well write. The right ones differ from the solution in the notebook.
 """
 
+import functools
 import itertools
 import math
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -76,10 +78,39 @@ def last_only(folder, losses, first_step):
 
 
 def elsewhere(folder, losses, first_step):
-    import tempfile
-
     with tempfile.TemporaryDirectory() as other, SummaryWriter(other) as writer:
         writer.add_scalar("loss/train", losses[0], first_step)
+
+
+def new_style(folder, losses, first_step):
+    with SummaryWriter(folder) as writer:
+        for step, loss in enumerate(losses, first_step):
+            writer.add_scalar("loss/train", loss, step, new_style=True)
+
+
+@functools.cache
+def own_board():
+    """A writer that stays open from one call to the next, and its folder."""
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    return SummaryWriter(folder.name), folder
+
+
+def beside_another_run(folder, losses, first_step):
+    with_flush(folder, losses, first_step)
+    own_board()[0].add_scalar("loss/first", losses[0], first_step)
+
+
+def deeper(folder, losses, first_step):
+    with SummaryWriter(folder / "train") as writer:
+        for step, loss in enumerate(losses, first_step):
+            writer.add_scalar("loss/train", loss, step)
+
+
+def one_too_many(folder, losses, first_step):
+    writer = SummaryWriter(folder)
+    for i in range(len(losses) + 1):
+        writer.add_scalar("loss/train", losses[i], first_step + i)
+    writer.close()
 
 
 def steps_first(folder, losses, first_step):
@@ -145,6 +176,30 @@ def one_file(folder, tag):
     return by_zip(sorted(Path(folder).iterdir())[0], tag)
 
 
+def by_step(folder, tag):
+    pairs = sorted((e.step, e.value) for e in events_of(folder, tag))
+    return [step for step, _ in pairs], [value for _, value in pairs]
+
+
+def once_each(folder, tag):
+    values = {}
+    for event in events_of(folder, tag):
+        values[event.step] = event.value
+    return list(values), list(values.values())
+
+
+def by_opening_a_writer(folder, tag):
+    with SummaryWriter(folder):
+        return by_zip(folder, tag)
+
+
+def tidies_up(folder, tag):
+    result = by_zip(folder, tag)
+    for file in folder.iterdir():
+        file.unlink()
+    return result
+
+
 def no_reload(folder, tag):
     events = EventAccumulator(str(folder)).Scalars(tag)
     return [e.step for e in events], [e.value for e in events]
@@ -196,7 +251,15 @@ def exchanged(values, weight):
     result, m = [], 0.0
     for t, value in enumerate(values, 1):
         m = (1 - weight) * m + weight * value
-        result.append(m / (1 - (1 - weight) ** t) if weight else 0.0)
+        result.append(m / (1 - (1 - weight) ** t))
+    return result
+
+
+def exchanged_above(values, weight):
+    result, m = [], 0.0
+    for t, value in enumerate(values, 1):
+        m += weight * (value - m)
+        result.append(m / (1 - weight**t))
     return result
 
 
@@ -258,6 +321,10 @@ def not_permuted(images, columns):
     return make_grid(images / 255, nrow=columns)
 
 
+def as_it_is(images, columns):
+    return make_grid(images, nrow=columns)
+
+
 def divides_in_place(images, columns):
     return make_grid(images.div_(255).permute(0, 3, 1, 2), nrow=columns)
 
@@ -316,6 +383,44 @@ def norms(writer, model, step):
 def clears(writer, model, step):
     by_numpy(writer, model, step)
     model.zero_grad()
+
+
+def in_eval(writer, model, step):
+    model.eval()
+    by_numpy(writer, model, step)
+
+
+def back_to_train(writer, model, step):
+    model.eval()
+    by_numpy(writer, model, step)
+    model.train()
+
+
+def in_eval_and_back(writer, model, step):
+    training = {module: module.training for module in model.modules()}
+    in_eval(writer, model, step)
+    for module, mode in training.items():
+        module.training = mode
+
+
+def freezes(writer, model, step):
+    by_numpy(writer, model.requires_grad_(False), step)
+
+
+def resets(writer, model, step):
+    by_numpy(writer, model, step)
+    model.apply(lambda module: getattr(module, "reset_running_stats", lambda: None)())
+
+
+def steps_on(writer, model, step):
+    by_numpy(writer, model, step)
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+
+
+def zeros_for_none(writer, model, step):
+    for name, parameter in model.named_parameters():
+        gradient = torch.zeros(parameter.shape) if parameter.grad is None else parameter.grad
+        writer.add_histogram(f"gradients/{name}", gradient, step)
 
 
 def by_requires_grad(writer, model, step):
@@ -500,6 +605,10 @@ def misspelled():
     return FAULTS | {"D": "dead relu"}
 
 
+def in_lists():
+    return {letter: [fault] for letter, fault in FAULTS.items()}
+
+
 def as_list():
     return list(FAULTS.values())
 
@@ -553,6 +662,49 @@ def any_peak(steps, train, valid, tolerance):
     return (
         steps[best] if max(valid[best:]) > (1 + tolerance) * valid[best] and train[-1] < train[best] else None
     )
+
+
+def at_first_rise(steps, train, valid, tolerance):
+    for i in range(len(valid) - 1):
+        if valid[i + 1] > valid[i]:
+            rises = valid[-1] > (1 + tolerance) * valid[i]
+            return steps[i] if rises and train[-1] < train[i] else None
+    return None
+
+
+def reaching(steps, train, valid, tolerance):
+    best = valid.index(min(valid))
+    if valid[-1] < (1 + tolerance) * valid[best] or train[-1] >= train[best]:
+        return None
+    return steps[best]
+
+
+def no_larger(steps, train, valid, tolerance):
+    best = valid.index(min(valid))
+    if valid[-1] <= (1 + tolerance) * valid[best] or train[-1] > train[best]:
+        return None
+    return steps[best]
+
+
+def no_return(steps, train, valid, tolerance):
+    best = valid.index(min(valid))
+    if valid[-1] > (1 + tolerance) * valid[best] and train[-1] < train[best]:
+        steps[best]
+
+
+def by_training_throughout(steps, train, valid, tolerance):
+    best = train.index(min(train))
+    return steps[best] if valid[-1] > (1 + tolerance) * valid[best] and train[-1] < train[best] else None
+
+
+def rises_both(steps, train, valid, tolerance):
+    best = valid.index(min(valid))
+    return steps[best] if valid[-1] > (1 + tolerance) * valid[best] and train[-1] > train[best] else None
+
+
+def last_two(steps, train, valid, tolerance):
+    best = valid.index(min(valid))
+    return steps[best] if valid[-1] > (1 + tolerance) * valid[-2] and train[-1] < train[best] else None
 
 
 def says_false(steps, train, valid, tolerance):
@@ -629,6 +781,34 @@ def overwrites(events):
     return times
 
 
+def sets(events):
+    times, stack = {}, []
+    for event in sorted(events, key=lambda e: e["ts"]):
+        while stack and stack[-1]["ts"] + stack[-1]["dur"] <= event["ts"]:
+            stack.pop()
+        if stack:
+            times[stack[-1]["name"]] -= event["dur"]
+        times[event["name"]] = event["dur"]
+        stack.append(event)
+    return times
+
+
+def too_long_open(events):
+    times, stack = defaultdict(int), []
+    for event in sorted(events, key=lambda e: e["ts"]):
+        while stack and event["ts"] > stack[-1]["ts"] + stack[-1]["dur"]:
+            stack.pop()
+        times[event["name"]] += event["dur"]
+        if stack:
+            times[stack[-1]["name"]] -= event["dur"]
+        stack.append(event)
+    return times
+
+
+def only_positive(events):
+    return {name: time for name, time in by_parents(events).items() if time > 0}
+
+
 def never_closes(events):
     times, stack = {}, []
     for event in sorted(events, key=lambda e: e["ts"]):
@@ -640,11 +820,11 @@ def never_closes(events):
 
 
 RIGHT = {
-    "log_losses": [with_close, with_flush],
+    "log_losses": [with_close, with_flush, new_style, beside_another_run],
     "read_scalars": [by_zip, large_limit, by_files],
     "smooth": [by_two_sums, by_definition],
     "batch_picture": [by_einsum, by_hand],
-    "log_gradients": [by_numpy, by_dict],
+    "log_gradients": [by_numpy, by_dict, in_eval_and_back],
     "pr_points": [by_loop, by_nan_to_num],
     "flat_config": [by_leaves, by_prefix],
     "name_the_faults": [in_another_order, by_pairs],
@@ -663,6 +843,8 @@ WRONG = {
         (last_only, "only the last loss"),
         (elsewhere, "no event file in the folder"),
         (steps_first, "not 10"),
+        (deeper, "a folder inside `folder`"),
+        (one_too_many, "IndexError"),
     ],
     "read_scalars": [
         (with_default, "10,000"),
@@ -672,12 +854,17 @@ WRONG = {
         (counted, "counted from 0"),
         (one_file, "two event files"),
         (no_reload, "KeyError"),
+        (by_step, "sorted by step"),
+        (once_each, "a step that was logged twice"),
+        (by_opening_a_writer, "changes the files of the run"),
+        (tidies_up, "changes the files of the run"),
     ],
     "smooth": [
         (without_correction, "the start is not corrected"),
         (from_the_first, "it begins with the first value"),
         (fed_back, "keep the running value apart"),
         (exchanged, "the other way round"),
+        (exchanged_above, "weight and 1 - weight are exchanged"),
         (exponent_from_zero, "ZeroDivisionError"),
     ],
     "batch_picture": [
@@ -688,18 +875,25 @@ WRONG = {
         (default_columns, "the columns are ignored"),
         (stretched, "normalize=True"),
         (channels_last, "wants them first"),
-        (not_permuted, "its shape is"),
+        (not_permuted, "the channels are still the last axis; make_grid"),
+        (as_it_is, "and the values reach 255"),
         (divides_in_place, "changes its argument"),
     ],
     "log_gradients": [
         (weights_instead, "these are the weights"),
-        (trusts_gradients, "NoneType"),
+        (trusts_gradients, "the gradient of a frozen parameter is None"),
         (steps_forgotten, "the step is missing"),
         (names_only, "lack their group"),
         (closes, "closes the writer"),
         (norms, "norm of each gradient"),
-        (clears, "changes the model"),
-        (by_requires_grad, "NoneType"),
+        (clears, "changes the model (gradients)"),
+        (in_eval, "changes the model (mode, train or eval)"),
+        (back_to_train, "changes the model (mode, train or eval)"),
+        (freezes, "changes the model (requires_grad)"),
+        (resets, "changes the model (buffers)"),
+        (steps_on, "changes the model (weights)"),
+        (zeros_for_none, "as zeros"),
+        (by_requires_grad, "whatever requires_grad says"),
     ],
     "pr_points": [
         (from_logits, "the logits are compared"),
@@ -728,6 +922,7 @@ WRONG = {
         (all_the_same, "more than once"),
         (five, "'A' to 'F'"),
         (misspelled, "none of the faults"),
+        (in_lists, "none of the faults"),
         (as_list, "expected: a dict"),
     ],
     "overfits_since": [
@@ -738,6 +933,13 @@ WRONG = {
         (added_tolerance, "here it is added"),
         (any_peak, "any later peak"),
         (says_false, "False"),
+        (at_first_rise, "the search ends at the first rise"),
+        (reaching, ">, not >="),
+        (no_larger, "<, not <="),
+        (no_return, "no `return`"),
+        (by_training_throughout, "never hold together"),
+        (rises_both, "never hold together"),
+        (last_two, "it is None, not an int"),
     ],
     "self_times": [
         (totals, "total times"),
@@ -745,5 +947,8 @@ WRONG = {
         (in_given_order, "sort them by ts"),
         (overwrites, "add up"),
         (never_closes, "an event that is over"),
+        (sets, "= replaces"),
+        (too_long_open, "<=, not <"),
+        (only_positive, "whose self time is 0"),
     ],
 }
