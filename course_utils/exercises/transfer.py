@@ -191,6 +191,12 @@ def _with_new_head(answer: Callable, model: str, classes: int) -> Any:
         return Result(..., f"it returns {kind_of(got)}; expected: the model itself, with a new head in it")
     if not isinstance(got, nn.Module):
         return got
+    if dotted := [name for name, _ in got.named_children() if "." in name]:
+        return Result(
+            ...,
+            f"there is a new attribute called {dotted[0]!r}, dot and all: setattr takes one name: find the "
+            "parent first, by get_submodule",
+        )
     added = sorted({name for name, _ in got.named_modules()} - modules)
     with torch.no_grad():
         shape = tuple(copy.deepcopy(got).eval()(torch.zeros(2, 3, 40, 40)).shape)
@@ -203,12 +209,12 @@ def _with_new_head(answer: Callable, model: str, classes: int) -> Any:
     head = got.get_submodule(place)
     if added or not isinstance(head, nn.Linear):
         return Result(..., f"{place!r} has become {kind_of(head)}; expected: a Linear in the old one's place")
+    if head is old:
+        return Result(..., "the old head is still there; expected: a new nn.Linear in its place")
     state = got.state_dict()
     wrong = None
     if got is not net:
         wrong = "it returns a copy; expected: the same model, with a new head in it"
-    elif head is old:
-        wrong = "the old head is still there, with a changed attribute; expected: a new nn.Linear"
     elif any(not torch.equal(tensor, state[name]) for name, tensor in before.items()):
         wrong = "weights other than the head's have changed"
     elif not all(parameter.requires_grad for parameter in head.parameters()):
@@ -248,7 +254,6 @@ def _body_loaded(answer: Callable, model: nn.Module, state: dict[str, torch.Tens
     """load_body(model, state, head)"""
     model = copy.deepcopy(model)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    given = dict(state)
     wrong = None
     try:
         returned = answer(model, state, head)
@@ -257,8 +262,6 @@ def _body_loaded(answer: Callable, model: nn.Module, state: dict[str, torch.Tens
     except KeyError:
         return "KeyError"
     now = model.state_dict()
-    if list(state) != list(given) or any(state[name] is not given[name] for name in given):
-        wrong = "it changes `state`: work on a new dictionary"
     loaded = [name for name in now if name in state and torch.equal(now[name], state[name])]
     if any(not torch.equal(now[name], before[name]) for name in now if name not in loaded):
         wrong = "it changes weights to values that are not in `state`"
@@ -390,7 +393,7 @@ def count_parameters(model):
 
 def _frozen_body(answer: Callable, model: nn.Module, head: str) -> Any:
     """freeze_body(model, head)"""
-    before = copy.deepcopy(model)
+    before, model = model, copy.deepcopy(model)
     old = dict(model.named_parameters())
     names = answer(model, head)
     now = dict(model.named_parameters())
@@ -478,6 +481,7 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 def _modes(answer: Callable, model: nn.Module) -> Any:
     """train_mode(model)"""
+    model = copy.deepcopy(model)
     on = [p.requires_grad for p in model.parameters()]
     modules = list(model.modules())
     returned = answer(model)
@@ -488,7 +492,8 @@ def _modes(answer: Callable, model: nn.Module) -> Any:
         wrong = "it changes which parameters are frozen; only modes are to change"
     elif [id(m) for m in model.modules()] != [id(m) for m in modules]:
         wrong = "modules have been replaced; only modes are to change"
-    return Result({name or "model": module.training for name, module in model.named_modules()}, wrong)
+    leaves = {name: m.training for name, m in model.named_modules() if not list(m.children())}
+    return Result({"model": model.training, **leaves}, wrong)
 
 
 def _block(frozen: bool, norm: type = nn.BatchNorm2d) -> nn.Sequential:
@@ -522,10 +527,17 @@ def _has_frozen(module: nn.Module) -> bool:
     )
 
 
+def _in_frozen_block(model: nn.Module) -> Callable[[nn.Module], bool]:
+    asleep = set()
+    for block in model.modules():
+        if list(block.parameters()) and not any(p.requires_grad for p in block.parameters()):
+            asleep |= set(block.modules())
+    return lambda module: module in asleep
+
+
 @exercise(
     cases=_mode_cases,
     call=_modes,
-    in_place=True,
     mistakes={
         "every BatchNorm is in evaluation mode; expected: those with frozen parameters only": lambda m: (
             _set_modes(m, lambda x: isinstance(x, NORMS))
@@ -535,6 +547,9 @@ def _has_frozen(module: nn.Module) -> bool:
         ),
         "model.train() is missing: what was in evaluation mode stays there": lambda m: _set_modes(
             m, lambda x: isinstance(x, NORMS) and _has_frozen(x), start=False
+        ),
+        "whole frozen blocks are in evaluation mode, and with them their Dropout; expected: only BatchNorm": (
+            lambda m: _set_modes(m, _in_frozen_block(m))
         ),
         "frozen layers other than BatchNorm are in evaluation mode, too": lambda m: _set_modes(
             m, _has_frozen
@@ -563,6 +578,7 @@ def train_mode(model):
 
 def _features(answer: Callable, body: nn.Module, loader: Iterable) -> Any:
     """extract_features(body, loader)"""
+    body = copy.deepcopy(body)
     before = {name: tensor.clone() for name, tensor in body.state_dict().items()}
     got = answer(body, loader)
     wrong = None
@@ -599,8 +615,8 @@ def _bodies_and_loaders() -> list[tuple]:
     dropped = nn.Sequential(nn.Linear(4, 5), nn.Dropout(0.3))
     conv = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return [
+        (normed, [data(3, 3), data(2, 3)]),
         (plain, [data(2, 2), data(1, 2)]),
-        (normed, [data(4, 3), data(3, 3)]),
         (dropped, [data(3, 4), data(3, 4), data(2, 4)]),
         (plain, DataLoader(TensorDataset(*data(11, 2)), batch_size=4, shuffle=True)),
         (conv.eval(), DataLoader(TensorDataset(*data(5, 3, 6, 6)), batch_size=2)),
@@ -610,7 +626,6 @@ def _bodies_and_loaders() -> list[tuple]:
 @exercise(
     cases=_bodies_and_loaders,
     call=_features,
-    in_place=True,
     mistakes={
         "in training mode BatchNorm uses the batch and dropout drops features: call body.eval() first": (
             lambda body, loader: _collect(body, loader, evaluating=False)
@@ -748,6 +763,7 @@ def layer_groups(model, rate, decay):
 
 def _unfrozen(answer: Callable, model: nn.Module, epoch: int, every: int) -> Any:
     """unfreeze(model, epoch, every)"""
+    model = copy.deepcopy(model)
     old = dict(model.named_parameters())
     names = answer(model, epoch, every)
     now = dict(model.named_parameters())
@@ -773,7 +789,7 @@ def _unfreeze(
             child.requires_grad_(True)
         elif name not in chosen and freeze:
             child.requires_grad_(False)
-    return [n for n, c in model.named_children() if any(p.requires_grad for p in c.parameters())]
+    return [name for name in _with_parameters(model) if name in chosen]
 
 
 def _with_parameters(model: nn.Module) -> list[str]:
