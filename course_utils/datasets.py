@@ -24,7 +24,7 @@ SHA256 = {
     "parts": "1a618c9be6a9f27c68c0a4b09499550b4be8f97c5df59e2a7fb5f034441b42f3",
     "parts.csv": "bcb57a391c9a6186b53dcc55cba66d50dc525b6bfba72b3d242036548113b3d1",
     "photo.jpg": "c810bae118d56fa5cad5f60a5610246b57bf67639ca15ac2e39f2851a97e436c",
-    "surfaces.safetensors": "db7be6921a4069cf964c5ea9d9a12b7a6ea93e97ffcea9d10611b0627cc562c6",
+    "surfaces.safetensors": "281e93ee758f9eb7b986531010f2d2c35a0d1d301af1a9f4ea65852feae67ec3",
 }
 
 IRIS_FEATURES = ("sepal length", "sepal width", "petal length", "petal width")

@@ -597,7 +597,8 @@ def _features(answer: Callable, body: nn.Module, loader: Iterable) -> Any:
 def _collect(
     body: nn.Module, loader: Iterable, evaluating: bool = True, passes: int = 1, last: bool = False
 ) -> tuple:
-    body.train(not evaluating)
+    if evaluating:
+        body.eval()
     with torch.no_grad():
         pairs = [(body(x), y) for x, y in loader]
     labels = [y for _, y in loader] if passes == 2 else [y for _, y in pairs]
