@@ -72,6 +72,38 @@ def returns_accuracy(names, megabytes):
     return max([acc1(n) for n in names if meta_of(n)["_file_size"] <= megabytes], default=None)
 
 
+def by_acc5(names, megabytes):
+    fitting = [name for name in names if meta_of(name)["_file_size"] <= megabytes]
+    return max(fitting, key=lambda n: meta_of(n)["_metrics"]["ImageNet-1K"]["acc@5"], default=None)
+
+
+def rounds_down(names, megabytes):
+    return max([n for n in names if int(meta_of(n)["_file_size"]) <= megabytes], key=acc1, default=None)
+
+
+def size_of_the_first(names, megabytes):
+    first = {name: next(iter(get_model_weights(name))).meta["_file_size"] for name in names}
+    return max([name for name in names if first[name] <= megabytes], key=acc1, default=None)
+
+
+def most_operations(names, megabytes):
+    fitting = [name for name in names if meta_of(name)["_file_size"] <= megabytes]
+    return max(fitting, key=lambda name: meta_of(name)["_ops"], default=None)
+
+
+def estimates_size(names, megabytes):
+    fitting = [name for name in names if meta_of(name)["num_params"] * 4 / 1e6 <= megabytes]
+    return max(fitting, key=acc1, default=None)
+
+
+def mostly_none(names, megabytes):
+    return "efficientnet_b0" if megabytes == 50 else None
+
+
+def forgets_return(names, megabytes):
+    by_sorting(names, megabytes)
+
+
 # prepare
 
 
@@ -127,6 +159,14 @@ def in_float64(pictures, mean, std):
 
 def one_channel(pictures, mean, std):
     return (pictures / 255 - mean[0]) / std[0]
+
+
+def exchanges_both(pictures, mean, std):
+    return (pictures / 255 - torch.tensor(std)[:, None, None]) / torch.tensor(mean)[:, None, None]
+
+
+def without_parentheses(pictures, mean, std):
+    return pictures / 255 - torch.tensor(mean)[:, None, None] / torch.tensor(std)[:, None, None]
 
 
 # replace_head
@@ -204,6 +244,48 @@ def sequence_of_both(model, classes):
     return nn.Sequential(model, nn.LazyLinear(classes))
 
 
+def last_module(model, classes):
+    path, last = list(model.named_modules())[-1]
+    model.set_submodule(path, nn.Linear(last.in_features, classes))
+    return model
+
+
+def freezes_the_body(model, classes):
+    path = head_path(model)
+    model.requires_grad_(False)
+    model.set_submodule(path, nn.Linear(model.get_submodule(path).in_features, classes))
+    return model
+
+
+def leaves_eval(model, classes):
+    return by_set_submodule(model, classes).eval()
+
+
+def only_fc(model, classes):
+    model.fc = nn.Linear(model.fc.in_features, classes)
+    return model
+
+
+def fixed_inputs(model, classes):
+    model.set_submodule(head_path(model), nn.Linear(512, classes))
+    return model
+
+
+def whole_classifier(model, classes):
+    path = head_path(model)
+    inputs = model.get_submodule(path).in_features
+    model.set_submodule(path.split(".")[0], nn.Linear(inputs, classes))
+    return model
+
+
+def frozen_like_the_old(model, classes):
+    path = head_path(model)
+    frozen = not model.get_submodule(path).weight.requires_grad
+    model = by_set_submodule(model, classes)
+    model.get_submodule(path).requires_grad_(not frozen)
+    return model
+
+
 # load_body
 
 
@@ -267,6 +349,77 @@ def deletes_from_state(model, state, head):
     for name in [name for name in state if name.startswith(head + ".")]:
         del state[name]
     compares_names(model, state, head)
+
+
+def one_by_one(model, state, head):
+    own = model.state_dict()
+    for name in own.keys() | state.keys():
+        if not name.startswith(head + "."):
+            own[name].copy_(state[name])
+
+
+def knows_parameters_only(model, state, head):
+    own = {name for name, _ in model.named_parameters() if not name.startswith(head + ".")}
+    given = {name for name in state if not name.startswith(head + ".")}
+    if own != given:
+        raise KeyError(sorted(own ^ given))
+    model.load_state_dict({name: state[name] for name in given}, strict=False)
+
+
+def no_buffers(model, state, head):
+    for name, _ in model.named_parameters():
+        if not name.startswith(head + ".") and name not in state:
+            raise KeyError(name)
+    known = model.state_dict()
+    for name, tensor in state.items():
+        if not name.startswith(head + "."):
+            if name not in known:
+                raise KeyError(name)
+            if name.endswith((".weight", ".bias")):
+                known[name].copy_(tensor)
+
+
+def head_anywhere(model, state, head):
+    report = model.load_state_dict({n: t for n, t in state.items() if head + "." not in n}, strict=False)
+    missing = [n for n in report.missing_keys if head + "." not in n]
+    if missing or report.unexpected_keys:
+        raise KeyError(missing + report.unexpected_keys)
+
+
+def first_part_of_the_path(model, state, head):
+    def mine(name):
+        return name.split(".")[0] == head
+
+    report = model.load_state_dict({n: t for n, t in state.items() if not mine(n)}, strict=False)
+    missing = [n for n in report.missing_keys if not mine(n)]
+    if missing or report.unexpected_keys:
+        raise KeyError(missing + report.unexpected_keys)
+
+
+def assigns(model, state, head):
+    body = {n: t for n, t in state.items() if not n.startswith(head + ".")}
+    report = model.load_state_dict(body, strict=False, assign=True)
+    if [n for n in report.missing_keys if not n.startswith(head + ".")] or report.unexpected_keys:
+        raise KeyError(report)
+
+
+def strictly(model, state, head):
+    model.load_state_dict({n: t for n, t in state.items() if not n.startswith(head + ".")})
+
+
+def raises_runtime_error(model, state, head):
+    try:
+        compares_names(model, state, head)
+    except KeyError as error:
+        raise RuntimeError("names do not fit") from error
+
+
+def refuses_other_shapes(model, state, head):
+    if any(
+        name in state and state[name].shape != tensor.shape for name, tensor in model.state_dict().items()
+    ):
+        raise KeyError(head)
+    fills_up(model, state, head)
 
 
 # count_parameters
@@ -376,9 +529,54 @@ def returns_no_names(model, head):
     by_names(model, head)
 
 
+def names_by_hand(model, head):
+    by_names(model, head)
+    return [head + ".weight", head + ".bias"]
+
+
+def only_two_names(model, head):
+    own = {head + ".weight", head + ".bias"}
+    for name, p in model.named_parameters():
+        p.requires_grad = name in own
+    return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def attribute_then_method(model, head):
+    model.requires_grad = False
+    model.get_submodule(head).requires_grad_(True)
+    return [head + ".weight", head + ".bias"]
+
+
+def by_getattr(model, head):
+    model.requires_grad_(False)
+    getattr(model, head).requires_grad_(True)
+    return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def contains_with_dot(model, head):
+    for name, p in model.named_parameters():
+        p.requires_grad = head + "." in name
+    return [name for name, p in model.named_parameters() if p.requires_grad]
+
+
+def returns_parameters(model, head):
+    by_names(model, head)
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def zeroes(model, head):
+    for p in model.parameters():
+        p.data.zero_()
+    return by_names(model, head)
+
+
 # train_mode
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def is_frozen(norm):
+    return not norm.weight.requires_grad and not norm.bias.requires_grad
 
 
 def by_weight(model):
@@ -399,7 +597,7 @@ def by_apply(model):
 def by_private_class(model):
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and is_frozen(module):
             module.training = False
     return model
 
@@ -417,7 +615,7 @@ def only_train(model):
 
 def no_train(model):
     for module in model.modules():
-        if isinstance(module, NORMS) and not module.weight.requires_grad:
+        if isinstance(module, NORMS) and is_frozen(module):
             module.eval()
 
 
@@ -438,14 +636,14 @@ def frozen_leaves(model):
 def only_2d(model):
     model.train()
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+        if isinstance(module, nn.BatchNorm2d) and is_frozen(module):
             module.eval()
 
 
 def only_children(model):
     model.train()
     for module in model.children():
-        if isinstance(module, NORMS) and not module.weight.requires_grad:
+        if isinstance(module, NORMS) and is_frozen(module):
             module.eval()
 
 
@@ -456,6 +654,52 @@ def only_eval(model):
 def eval_before_train(model):
     no_train(model)
     model.train()
+
+
+def asks_the_weight(model):
+    model.train()
+    for module in model.modules():
+        if isinstance(module, NORMS):
+            module.train(module.weight.requires_grad)
+
+
+def asks_the_bias(model):
+    model.train()
+    for module in model.modules():
+        if isinstance(module, NORMS):
+            module.train(module.bias.requires_grad)
+
+
+def asks_for_all(model):
+    model.train()
+    for module in model.modules():
+        if isinstance(module, NORMS) and not all(p.requires_grad for p in module.parameters()):
+            module.eval()
+
+
+def wakes_leaves(model):
+    for module in model.modules():
+        if not list(module.children()):
+            module.train(not (isinstance(module, NORMS) and is_frozen(module)))
+
+
+def without_isinstance(model):
+    model.train()
+    for module in model.modules():
+        if not any(p.requires_grad for p in module.parameters()):
+            module.eval()
+
+
+def linear_sleeps(model):
+    by_weight(model)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and not module.weight.requires_grad:
+            module.eval()
+
+
+def freezes_more(model):
+    by_weight(model)
+    model.requires_grad_(False)
 
 
 # extract_features
@@ -527,6 +771,39 @@ def features_alone(body, loader):
     return by_growing(body, loader)[0]
 
 
+def detaches_at_the_end(body, loader):
+    body.eval()
+    pairs = [(body(x), y) for x, y in loader]
+    return torch.cat([x for x, _ in pairs]).detach(), torch.cat([y for _, y in pairs])
+
+
+def grows_with_graph(body, loader):
+    body.eval()
+    features, labels = torch.tensor([]), torch.tensor([], dtype=torch.int64)
+    for x, y in loader:
+        features, labels = torch.cat([features, body(x)]), torch.cat([labels, y])
+    return features.detach(), labels
+
+
+def flattens(body, loader):
+    features, labels = by_comprehension(body, loader)
+    return features.flatten(1), labels
+
+
+def eval_too_late(body, loader):
+    features, labels = [], []
+    with torch.no_grad():
+        for x, y in loader:
+            features.append(body(x))
+            labels.append(y)
+            body.eval()
+    return torch.cat(features), torch.cat(labels)
+
+
+def freezes_body(body, loader):
+    return by_comprehension(body.requires_grad_(False), loader)
+
+
 # mean_and_error
 
 
@@ -563,6 +840,23 @@ def variance(accuracies):
 
 def of_all_numbers(accuracies):
     return accuracies.mean(), accuracies.std() / accuracies.numel() ** 0.5
+
+
+def by_population(accuracies):
+    n = len(accuracies)
+    return accuracies.mean(0), accuracies.std(0, correction=0) / (n - 1) ** 0.5
+
+
+def root_of_n_minus_1(accuracies):
+    return accuracies.mean(0), accuracies.std(0) / (len(accuracies) - 1) ** 0.5
+
+
+def root_of_ways(accuracies):
+    return accuracies.mean(0), accuracies.std(0) / accuracies.shape[1] ** 0.5
+
+
+def interval(accuracies):
+    return accuracies.mean(0), 1.96 * accuracies.std(0) / len(accuracies) ** 0.5
 
 
 # layer_groups
@@ -620,6 +914,28 @@ def an_optimizer(model, rate, decay):
 def head_and_rest(model, rate, decay):
     *rest, head = by_multiplying(model, rate, decay)
     return [*({**group, "lr": rate * decay} for group in rest), head]
+
+
+def empty_groups(model, rate, decay):
+    bare = [child for child in model.children() if not list(child.parameters())]
+    return by_multiplying(model, rate, decay) + [{"params": [], "lr": rate} for _ in bare]
+
+
+def trainable_only(model, rate, decay):
+    groups = by_multiplying(model, rate, decay)
+    for group in groups:
+        group["params"] = [p for p in group["params"] if p.requires_grad]
+    return [group for group in groups if group["params"]]
+
+
+def one_for_each_parameter(model, rate, decay):
+    groups = by_multiplying(model, rate, decay)
+    return [{"params": [p], "lr": group["lr"]} for group in groups for p in group["params"]]
+
+
+def modules_for_parameters(model, rate, decay):
+    layers = [child for child in model.children() if list(child.parameters())][::-1]
+    return [{"params": layer, "lr": rate * decay**i} for i, layer in enumerate(layers)]
 
 
 # unfreeze
@@ -692,6 +1008,51 @@ def reversed_order(model, epoch, every):
     return thaw(model, full_names(model)[::-1][: 1 + epoch // every])
 
 
+def negative_start(model, epoch, every):
+    names = full_names(model)
+    return thaw(model, names[len(names) - 1 - epoch // every :])
+
+
+def minus_zero(model, epoch, every):
+    return thaw(model, full_names(model)[-(epoch // every) :])
+
+
+def names_bare_ones(model, epoch, every):
+    return thaw(model, [name for name, _ in model.named_children()][-(1 + epoch // every) :])
+
+
+def names_reversed(model, epoch, every):
+    return by_index(model, epoch, every)[::-1]
+
+
+def no_names(model, epoch, every):
+    by_index(model, epoch, every)
+
+
+def names_frozen(model, epoch, every):
+    chosen = by_index(model, epoch, every)
+    return [name for name in full_names(model) if name not in chosen]
+
+
+def zeroes_the_rest(model, epoch, every):
+    names = by_index(model, epoch, every)
+    for name, p in model.named_parameters():
+        if name.split(".")[0] not in names:
+            nn.init.zeros_(p)
+    return names
+
+
+def sleeps_too(model, epoch, every):
+    return by_index(model.eval(), epoch, every)
+
+
+def thaws_modules(model, epoch, every):
+    names = full_names(model)[-(1 + epoch // every) :]
+    for name, child in model.named_children():
+        child.requires_grad = name in names
+    return names
+
+
 WRONG = {
     "best_within": [
         (without_limit, "the limit is not looked at"),
@@ -702,16 +1063,25 @@ WRONG = {
         (by_parameters, "million parameters"),
         (stops_at_the_first, "the first one that fits"),
         (returns_accuracy, "this is the accuracy"),
+        (by_acc5, "expected: acc@1"),
+        (rounds_down, "rounded before"),
+        (size_of_the_first, "the size that of"),
+        (most_operations, "most operations"),
+        (estimates_size, "an estimate"),
+        (mostly_none, "the value is None, not"),
+        (forgets_return, "is there a `return`"),
     ],
     "prepare": [
         (unscaled, "divide by 255 first"),
-        (along_width, "must match"),
+        (along_width, "along the width"),
         (only_scaled, "only divided by 255"),
         (times_std, "multiplied by std"),
         (scaled_only_once, "expected: 255"),
         (own_statistics, "own mean and std"),
         (in_float64, "float64"),
         (one_channel, "of the first"),
+        (exchanges_both, "exchanged"),
+        (without_parentheses, "in parentheses"),
     ],
     "replace_head": [
         (always_fc, "its forward does not use"),
@@ -723,6 +1093,13 @@ WRONG = {
         (on_a_copy, "it returns a copy"),
         (changes_a_number, "the old head is still there"),
         (sequence_of_both, "it returns a Sequential"),
+        (last_module, "not always an nn.Linear"),
+        (freezes_the_body, "which parameters are frozen"),
+        (leaves_eval, "modes have changed"),
+        (only_fc, "not always called fc"),
+        (fixed_inputs, "512 inputs; expected"),
+        (whole_classifier, "is gone"),
+        (frozen_like_the_old, "the new head is frozen"),
     ],
     "load_body": [
         (loads_loosely, "look at what load_state_dict returns"),
@@ -732,6 +1109,14 @@ WRONG = {
         (without_the_dot, "with a dot"),
         (complains_of_the_head, "missing on purpose"),
         (deletes_from_state, "changes its argument `state`"),
+        (knows_parameters_only, "not with named_parameters()"),
+        (no_buffers, "running_mean, are not loaded"),
+        (head_anywhere, "may bear the head's name"),
+        (first_part_of_the_path, "the whole path"),
+        (assigns, "assign=True"),
+        (strictly, "on purpose: strict=False"),
+        (raises_runtime_error, "'raises RuntimeError', not 'raises KeyError'"),
+        (refuses_other_shapes, "'raises KeyError', not 'loads all but fc.weight, fc.bias'"),
     ],
     "count_parameters": [
         (counts_tensors, "this counts tensors"),
@@ -750,6 +1135,13 @@ WRONG = {
         (switches_modes, "two things"),
         (returns_frozen, "the frozen names"),
         (returns_no_names, "None"),
+        (names_by_hand, "put together by hand"),
+        (only_two_names, "its names go on"),
+        (attribute_then_method, "only sets an attribute"),
+        (by_getattr, "get_submodule(head)"),
+        (contains_with_dot, "also contains `fc.`"),
+        (returns_parameters, "a list, but not of names"),
+        (zeroes, "values are to stay"),
     ],
     "train_mode": [
         (every_norm, "every BatchNorm"),
@@ -761,16 +1153,28 @@ WRONG = {
         (only_children, "direct children"),
         (only_eval, "whole model"),
         (eval_before_train, "alone also wakes"),
+        (asks_the_weight, "only the weight is asked"),
+        (asks_the_bias, "only the bias is asked"),
+        (asks_for_all, "weight or bias is still trained"),
+        (wakes_leaves, "what holds other modules"),
+        (without_isinstance, "modules without parameters"),
+        (linear_sleeps, "only BatchNorm layers sleep"),
+        (freezes_more, "which parameters are frozen"),
     ],
     "extract_features": [
         (without_eval, "call body.eval() first"),
         (with_graph, "hang on a graph"),
         (goes_twice, "gone through twice"),
         (last_batch, "only the last batch"),
-        (stacked, "stack expects"),
+        (stacked, "expected: torch.cat"),
         (back_to_train, "training mode afterwards"),
         (gradients_off, "with torch.no_grad()"),
         (features_alone, "it returns a tensor"),
+        (detaches_at_the_end, "until the end each batch keeps its graph"),
+        (grows_with_graph, "until the end each batch keeps its graph"),
+        (flattens, "the features are flattened"),
+        (eval_too_late, "before the loop"),
+        (freezes_body, "which parameters are frozen"),
     ],
     "mean_and_error": [
         (over_columns, "over the ways"),
@@ -779,6 +1183,9 @@ WRONG = {
         (by_n, "by √n"),
         (variance, "the variance"),
         (of_all_numbers, "one number over all ways"),
+        (root_of_n_minus_1, "divided by √(n - 1)"),
+        (root_of_ways, "number of ways"),
+        (interval, "1.96"),
     ],
     "layer_groups": [
         (growing, "the first layer has the full rate"),
@@ -789,6 +1196,10 @@ WRONG = {
         (no_rates, 'no "lr"'),
         (an_optimizer, "it returns a SGD"),
         (head_and_rest, "all layers but the last"),
+        (empty_groups, "a group is empty"),
+        (trainable_only, "not even when it is unfrozen"),
+        (one_for_each_parameter, "the number of groups is 6; expected: 3"),
+        (modules_for_parameters, "its parameters()"),
     ],
     "unfreeze": [
         (one_too_few, "one layer too few"),
@@ -798,7 +1209,16 @@ WRONG = {
         (never_freezes, "left as it was; expected: frozen"),
         (only_the_newest, "only the newest"),
         (index_error, "IndexError"),
-        (reversed_order, "returned"),
+        (reversed_order, "from the end to the front"),
+        (negative_start, "cut at 0"),
+        (minus_zero, "names[-0:]"),
+        (names_bare_ones, "count and are returned"),
+        (names_reversed, "from the end to the front"),
+        (no_names, "is there a `return`"),
+        (names_frozen, "names of the frozen ones"),
+        (zeroes_the_rest, "values are to stay"),
+        (sleeps_too, "modes have changed"),
+        (thaws_modules, "only sets an attribute"),
     ],
 }
 
@@ -806,12 +1226,12 @@ RIGHT = {
     "best_within": [by_sorting, by_max_of_pairs],
     "prepare": [by_torchvision, channel_by_channel, channels_last, by_pixels],
     "replace_head": [walks_down, by_set_submodule, by_modules_dict],
-    "load_body": [compares_names, fills_up],
+    "load_body": [compares_names, fills_up, one_by_one],
     "count_parameters": [by_loop, by_dictionary],
     "freeze_body": [by_names, by_ids],
     "train_mode": [by_weight, by_apply, by_private_class],
     "extract_features": [by_comprehension, by_growing],
-    "mean_and_error": [by_formula, by_std_mean],
+    "mean_and_error": [by_formula, by_std_mean, by_population],
     "layer_groups": [from_the_front, by_multiplying],
     "unfreeze": [by_index, by_reversing],
 }
