@@ -8,7 +8,8 @@ import hashlib
 import http.client
 import socket
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ SHA256 = {
     "parts": "1a618c9be6a9f27c68c0a4b09499550b4be8f97c5df59e2a7fb5f034441b42f3",
     "parts.csv": "bcb57a391c9a6186b53dcc55cba66d50dc525b6bfba72b3d242036548113b3d1",
     "photo.jpg": "c810bae118d56fa5cad5f60a5610246b57bf67639ca15ac2e39f2851a97e436c",
+    "surfaces.safetensors": "281e93ee758f9eb7b986531010f2d2c35a0d1d301af1a9f4ea65852feae67ec3",
 }
 
 IRIS_FEATURES = ("sepal length", "sepal width", "petal length", "petal width")
@@ -163,14 +165,25 @@ def public_dataset(
     Path(root).mkdir(parents=True, exist_ok=True)
     if transform is None:
         transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    with downloading(name, instead=f"{OFFLINE[name]}()"):
+        return getattr(datasets, name)(root, train=train, transform=transform, download=True)
+
+
+@contextmanager
+def downloading(what: str, instead: str) -> Iterator[None]:
+    """Fetch something in this block; where that fails, say what to use instead.
+
+    Raises:
+        ConnectionError: the network did not give it, or gave no answer for NETWORK_SECONDS.
+    """
     patience = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_SECONDS)  # else a network that swallows packets hangs for minutes
     try:
-        return getattr(datasets, name)(root, train=train, transform=transform, download=True)
+        yield
     except NETWORK_ERRORS as error:
         raise ConnectionError(
-            f"{name} could not be downloaded. Without a network, use what the course ships: "
-            f"{OFFLINE[name]}(). Cause: {' '.join(str(error).split())}"
+            f"{what} could not be downloaded. Without a network, use what the course ships: "
+            f"{instead}. Cause: {' '.join(str(error).split())}"
         ) from error
     finally:
         socket.setdefaulttimeout(patience)

@@ -361,6 +361,7 @@ def show_bars(
     ylabel: str,
     title: str,
     alt: str,
+    errors: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
     """Draw a group of bars for each name, with a bar of each series in it, and the number over each bar.
 
@@ -369,19 +370,21 @@ def show_bars(
         names: what stands under the groups of bars.
         xlabel, ylabel: what the axes show, with units.
         title, alt: the finding, and the figure in words.
+        errors: for each series the half lengths of the error bars; by default there are none.
 
     Raises:
-        ValueError: a series has another number of values than there are names.
+        ValueError: a series, or its errors, has another number of values than there are names.
     """
-    if wrong := [key for key, values in groups.items() if len(values) != len(names)]:
+    half = {key: errors[key] if errors else [None] * len(names) for key in groups}
+    if wrong := [key for key, values in groups.items() if not len(values) == len(half[key]) == len(names)]:
         raise ValueError(f"{', '.join(wrong)}: give {len(names)} values, one for each name.")
     fig, ax = plt.subplots()
     width = 0.8 / len(groups)
     for i, (key, values) in enumerate(groups.items()):
         places = [n + (i + 0.5) * width - 0.4 for n in range(len(names))]
-        ax.bar_label(
-            ax.bar(places, list(map(float, values)), width * 0.95, label=key), fmt="{:.3g}", padding=2
-        )
+        bars = {"yerr": list(map(float, half[key])), "capsize": 4} if errors else {}
+        drawn = ax.bar(places, list(map(float, values)), width * 0.95, label=key, **bars)
+        ax.bar_label(drawn, fmt="{:.3g}", padding=2)
     ax.set_xticks(range(len(names)), names)
     ax.set(xlabel=xlabel, ylabel=ylabel)
     if len(groups) > 1:

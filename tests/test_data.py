@@ -1,14 +1,22 @@
 """What data/README.md says of the data files, against the files themselves."""
 
 import hashlib
+import importlib
+import json
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
+from safetensors import safe_open
 
 from course_utils.datasets import DATA, SHA256
+from course_utils.pretrained import load_pretrained
 
 HEAD = ["File", "What", "Origin", "Licence", "Size", "sha256", "Made by"]
 
@@ -57,6 +65,52 @@ def test_script_makes_the_same_file_again(script, tmp_path):
 @pytest.mark.slow
 def test_parts_are_drawn_the_same_again(tmp_path):
     made_again("draw_parts.py", tmp_path)
+
+
+@pytest.fixture
+def pretrain(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script that made the weights, on one thread, as it runs itself."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.syspath_prepend(str(DATA))
+    yield importlib.import_module("pretrain")
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def about() -> dict:
+    """What the file of the weights says of itself."""
+    with safe_open(DATA / "surfaces.safetensors", framework="pt") as file:
+        return json.loads(file.metadata()["about"])
+
+
+def test_the_source_pictures_are_those_of_the_readme(pretrain):
+    batches = [pretrain.draw(pretrain.BATCH, seed=step)[0] for step in range(13)]
+    digest = hashlib.sha256(torch.cat(batches)[:1000].numpy().tobytes()).hexdigest()
+    assert f"`{digest}`" in (DATA / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_script_is_the_one_that_made_the_weights(pretrain, about):
+    """Its first losses; other versions of PyTorch round otherwise, by far less than the losses differ."""
+    losses = [loss for _, loss in pretrain.train(steps=len(about["first losses"]))]
+    assert len(losses) == 10
+    assert max(about["first losses"]) - min(about["first losses"]) > 0.1
+    assert losses == pytest.approx(about["first losses"], abs=5e-3)
+
+
+def test_the_weights_reach_their_accuracy(pretrain, about):
+    """On 800 fresh pictures, within four standard errors; and the README tells the same shares."""
+    model, preprocess = load_pretrained()
+    with torch.inference_mode():
+        batches = [pretrain.draw(80, seed=30_000_000 + i) for i in range(10)]
+        pairs = [(model(preprocess(pictures)).split(pretrain.HEADS, dim=1), y) for pictures, y in batches]
+    readme = (DATA / "README.md").read_text(encoding="utf-8")
+    for i, (question, claimed) in enumerate(about["accuracy"].items()):
+        right = torch.cat([logits[i].argmax(1) == y[:, i] for logits, y in pairs]).double().mean().item()
+        assert abs(right - claimed) < 4 * (claimed * (1 - claimed) / 800) ** 0.5, question
+        told = float(re.search(rf"the {question} right in ([0-9.]+) %|the {question} in ([0-9.]+) %", readme)
+                     .expand(r"\1\2"))  # fmt: skip
+        assert told == pytest.approx(100 * claimed, abs=0.06)
 
 
 def made_again(script: str, folder: Path) -> None:

@@ -543,6 +543,19 @@ def test_bars_show_their_numbers(figures):
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
 
 
+def test_bars_have_errors_if_asked(figures):
+    errors = {"one": [1.0, 2.0], "two": [0.5, 0.25]}
+    groups = {"one": [5, 6], "two": [7, 8]}
+    plotting.show_bars(groups, ["a", "b"], xlabel="class", ylabel="count", errors=errors, **WORDS)
+    (ax,) = figures[0].axes
+    drawn = [segment for bars in ax.collections for segment in bars.get_segments()]
+    assert [(low, high) for (_, low), (_, high) in drawn] == [(4, 6), (4, 8), (6.5, 7.5), (7.75, 8.25)]
+    with pytest.raises(ValueError, match="two: give 2 values"):
+        plotting.show_bars(
+            groups, ["a", "b"], xlabel="class", ylabel="count", errors={**errors, "two": [1]}, **WORDS
+        )
+
+
 def test_bars_need_a_number_for_each_name():
     with pytest.raises(ValueError, match="after: give 2 values"):
         plotting.show_bars(
