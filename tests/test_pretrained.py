@@ -113,6 +113,17 @@ def test_imagenets_weights_load_from_an_address(hub, tmp_path, monkeypatch, caps
     load_pretrained("imagenet")
 
 
+@pytest.mark.parametrize("keep", [0, 10, 20_000_000])
+def test_a_truncated_download_is_named(offline, hub, tmp_path, keep):
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    torch.save(resnet18().state_dict(), tmp_path / "made.pth")
+    file = hub / ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    file.write_bytes((tmp_path / "made.pth").read_bytes()[:keep])
+    with pytest.raises(RuntimeError, match=f"{file.name} cannot be read: delete it"):
+        load_pretrained("imagenet")
+
+
 def test_a_missing_and_a_changed_file_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "DATA", tmp_path)
     with pytest.raises(FileNotFoundError, match="git checkout"):
