@@ -24,7 +24,7 @@ SHA256 = {
     "parts": "1a618c9be6a9f27c68c0a4b09499550b4be8f97c5df59e2a7fb5f034441b42f3",
     "parts.csv": "bcb57a391c9a6186b53dcc55cba66d50dc525b6bfba72b3d242036548113b3d1",
     "photo.jpg": "c810bae118d56fa5cad5f60a5610246b57bf67639ca15ac2e39f2851a97e436c",
-    "surfaces.safetensors": "281e93ee758f9eb7b986531010f2d2c35a0d1d301af1a9f4ea65852feae67ec3",
+    "surfaces.safetensors": "a7fbc492fa57e4a040b55c7f7e1ea142fe14fdc42e301d66496e91d64e2e8af7",
 }
 
 IRIS_FEATURES = ("sepal length", "sepal width", "petal length", "petal width")

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import json
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from safetensors import safe_open
@@ -30,7 +32,7 @@ def load_pretrained(weights: str = "surfaces") -> tuple[nn.Module, Preprocess]:
         ValueError: no such weights.
         ConnectionError: ImageNet's weights are not on the disk, and could not be downloaded.
         FileNotFoundError: the file of the course's weights is not in `data/`.
-        RuntimeError: the file is not the one that the course ships.
+        RuntimeError: the file is not the one that the course ships, or a downloaded one cannot be read.
     """
     if weights not in ("surfaces", "imagenet"):
         raise ValueError(f"there are no weights {weights!r} here: choose 'surfaces' or 'imagenet'.")
@@ -39,11 +41,19 @@ def load_pretrained(weights: str = "surfaces") -> tuple[nn.Module, Preprocess]:
 
     if weights == "imagenet":
         chosen = ResNet18_Weights.IMAGENET1K_V1
-        with (
-            downloading("ImageNet's weights", instead='load_pretrained("surfaces")'),
-            contextlib.redirect_stdout(io.StringIO()),  # the address and where the file goes
-        ):
-            return resnet18(weights=chosen, progress=False).eval(), chosen.transforms()
+        file = Path(torch.hub.get_dir(), "checkpoints", chosen.url.rpartition("/")[2])
+        if not file.is_file():
+            with (
+                downloading("ImageNet's weights", instead='load_pretrained("surfaces")'),
+                contextlib.redirect_stdout(io.StringIO()),  # the address and where the file goes
+            ):
+                chosen.get_state_dict(check_hash=True, progress=False)
+        model = resnet18()
+        try:
+            model.load_state_dict(chosen.get_state_dict(progress=False))
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise RuntimeError(f"{file} cannot be read: delete it, and it is downloaded again.") from error
+        return model.eval(), chosen.transforms()
 
     with safe_open(_verified("surfaces.safetensors"), framework="pt") as file:
         about = json.loads(file.metadata()["about"])

@@ -21,26 +21,34 @@ from tqdm import tqdm
 
 from course_utils.models import ResNet18
 
-SEED, STEPS, BATCH, RATE = 0, 8000, 80, 4e-3
+# What decides the weights, and is told in the file.
+TRAINING = {"seed": 0, "steps": 8000, "batch": 80, "rate": 4e-3, "warm-up": 0.12, "weight decay": 0.05}
 MEAN, STD = 0.5, 0.25  # of the network's input, from pixels of 0 to 1
 HELD_OUT = range(10_000_000, 10_000_050)  # seeds of batches that no step draws
 FILE = Path(__file__).with_name("surfaces.safetensors")
 
 
-def train(steps: int = STEPS) -> Iterator[tuple[nn.Module, float]]:
-    """Yield the network and the loss after each of the first `steps` steps of the training."""
-    torch.manual_seed(SEED)
-    model = ResNet18(sum(HEADS), width=16)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS, pct_start=0.12)
+def network() -> nn.Module:
+    """Return the network as it is before the training."""
+    torch.manual_seed(TRAINING["seed"])
+    return ResNet18(sum(HEADS), width=16)
+
+
+def train(model: nn.Module, steps: int = TRAINING["steps"]) -> Iterator[float]:
+    """Train by the first `steps` steps; yield the loss of each after it is done."""
+    rate, warm_up, decay = (TRAINING[name] for name in ("rate", "warm-up", "weight decay"))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, total_steps=TRAINING["steps"], pct_start=warm_up
+    )
     for step in range(steps):
-        pictures, labels = draw(BATCH, seed=step)
+        pictures, labels = draw(TRAINING["batch"], seed=step)
         loss = sum(F.cross_entropy(logits, labels[:, i]) for i, logits in enumerate(answers(model, pictures)))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        yield model, loss.item()
+        yield loss.item()
 
 
 def answers(model: nn.Module, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -54,7 +62,7 @@ def accuracy(model: nn.Module) -> dict[str, float]:
     model.eval()
     right = torch.zeros(len(HEADS))
     for seed in HELD_OUT:
-        pictures, labels = draw(BATCH, seed)
+        pictures, labels = draw(TRAINING["batch"], seed)
         guesses = torch.stack([logits.argmax(1) for logits in answers(model, pictures)], dim=1)
         right += (guesses == labels).float().mean(0)
     return dict(zip(("outline", "finish", "condition"), (right / len(HELD_OUT)).tolist(), strict=True))
@@ -62,8 +70,8 @@ def accuracy(model: nn.Module) -> dict[str, float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    losses = []
-    for model, loss in (progress := tqdm(train(), total=STEPS)):
+    model, losses = network(), []
+    for loss in (progress := tqdm(train(model), total=TRAINING["steps"])):
         losses.append(loss)
         progress.set_postfix(loss=f"{loss:.2f}", refresh=False)
     half = {name: t.half() if t.is_floating_point() else t for name, t in model.state_dict().items()}
@@ -73,6 +81,7 @@ def main() -> None:
         "std": [STD] * 3,
         "classes": {"outline": list(OUTLINES), "finish": FINISHES, "condition": CONDITIONS},
         "accuracy": {name: round(value, 4) for name, value in accuracy(model).items()},
+        "training": TRAINING,
         "first losses": losses[:10],
     }
     # One entry, since safetensors writes several in any order.

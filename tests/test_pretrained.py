@@ -1,11 +1,15 @@
 """The networks that come with weights: what is loaded, from where, and what is said where it fails."""
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
+from notebook_tools import NOTEBOOKS, code_cells, read_notebook
 from safetensors import safe_open
 from torch import nn
 
@@ -113,6 +117,17 @@ def test_imagenets_weights_load_from_an_address(hub, tmp_path, monkeypatch, caps
     load_pretrained("imagenet")
 
 
+@pytest.mark.parametrize("keep", [0, 10, 20_000_000])
+def test_a_truncated_download_is_named(offline, hub, tmp_path, keep):
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    torch.save(resnet18().state_dict(), tmp_path / "made.pth")
+    file = hub / ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    file.write_bytes((tmp_path / "made.pth").read_bytes()[:keep])
+    with pytest.raises(RuntimeError, match=f"{file.name} cannot be read: delete it"):
+        load_pretrained("imagenet")
+
+
 def test_a_missing_and_a_changed_file_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "DATA", tmp_path)
     with pytest.raises(FileNotFoundError, match="git checkout"):
@@ -121,3 +136,37 @@ def test_a_missing_and_a_changed_file_are_refused(tmp_path, monkeypatch):
     (tmp_path / "surfaces.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(RuntimeError, match="has changed"):
         load_pretrained()
+
+
+OTHER_WEIGHTS = """
+from functools import partial
+from torchvision.models import ResNet18_Weights
+from torchvision.transforms._presets import ImageClassification
+
+small = partial(ImageClassification, crop_size=32, resize_size=32)
+object.__setattr__(ResNet18_Weights.IMAGENET1K_V1.value, "transforms", small)
+"""
+
+
+@pytest.mark.slow
+def test_chapter_07_runs_with_other_weights(hub, tmp_path):
+    """The switch works: a random network in place of ImageNet's, on small pictures, for an epoch or two."""
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    name = ResNet18_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    torch.save(resnet18().state_dict(), hub / name)
+    cells = code_cells(read_notebook(NOTEBOOKS / "07_transfer_learning.ipynb"))
+    script = "\n\n".join(cell.source for _, cell in cells)
+    changes = {
+        'SOURCE = "surfaces"': 'SOURCE = "imagenet"',
+        "EPOCHS = {3: 20, 16: 7}": "EPOCHS = {3: 4, 16: 1}",
+        "for seed in range(5)]": "for seed in range(2)]",
+        "epochs=8": "epochs=2",
+        "epochs=10": "epochs=1",
+    }
+    for old, new in changes.items():
+        assert old in script
+        script = script.replace(old, new)
+    (tmp_path / "chapter.py").write_text(OTHER_WEIGHTS + script, encoding="utf-8")
+    environment = os.environ | {"MPLBACKEND": "Agg", "TORCH_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "chapter.py"], cwd=tmp_path, env=environment, check=True, timeout=600)
