@@ -85,7 +85,10 @@ def chapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chapter:
     cells = [
         new_markdown_cell(OPENING),
         code(setup_source(), "setup"),
-        new_markdown_cell("## Twice\n\nTo [the top](#A-small-chapter), or to [it](01_sample.ipynb#Twice)."),
+        new_markdown_cell(
+            "## Twice\n\nTo [the top](#A-small-chapter), or to [it](01_sample.ipynb#Twice).\n\n"
+            "### Exercise 1: `double` (2 minutes)"
+        ),
         code("from course_utils.exercises import sample as check"),
         code(stub, "exercise", "item:1.01", outputs=[said("○ double: not started\n")]),
         new_markdown_cell(FOLDED),
@@ -201,6 +204,9 @@ BREAKS: list[tuple[str, str, Break]] = [
     ("exercises_have_hint_and_solution", "no Python", source(EXERCISE + 1, "2 * x", "2 x")),
     ("exercises_have_hint_and_solution", "defines", source(EXERCISE + 1, "double(x)", "double(y)")),
     ("exercises_have_hint_and_solution", "defines", source(EXERCISE + 1, "double", "twice")),
+    ("exercises_have_headings", "double", source(2, "### Exercise 1", "### Exercise 2")),
+    ("exercises_have_headings", "double", source(2, "`double`", "`triple`")),
+    ("exercises_have_headings", "double", source(2, " (2 minutes)", "")),
     ("folds_are_well_formed", "</details>", prose("<details>")),
     ("folds_are_well_formed", "blank line", source(EXERCISE + 1, "Hint</summary>\n", "Hint</summary>")),
     ("checkers_and_exercises_agree", "without an exercise: double", tagged(EXERCISE, "item:1.01")),

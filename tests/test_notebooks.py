@@ -288,6 +288,17 @@ def exercises_have_hint_and_solution(chapter: Chapter) -> Iterator[str]:
 
 
 @rule
+def exercises_have_headings(chapter: Chapter) -> Iterator[str]:
+    """Each exercise has a heading `Exercise 3: NAME`, with its number in the chapter, and time for it."""
+    text = "\n".join(cell.source for _, cell in _prose_cells(chapter))
+    headings = re.findall(r"^### Exercise (\d+): `(\w+)` \(.*\d minutes\)$", text, re.M)
+    expected = [(str(n), name) for n, name in enumerate((e.names[0] for e in exercises(chapter.nb)), start=1)]
+    if headings != expected:
+        wrong = sorted(set(headings) ^ set(expected), key=lambda heading: int(heading[0]))
+        yield f"missing, or not where they should be: {wrong or 'their order'}"
+
+
+@rule
 def folds_are_well_formed(chapter: Chapter) -> Iterator[str]:
     """`<details>` blocks are closed, and a blank line follows `</summary>`: else Markdown is not rendered."""
     for i, cell in _prose_cells(chapter):
