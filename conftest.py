@@ -5,6 +5,7 @@ starts in the same surroundings, in which a deprecated call is an error.
 """
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Generator
@@ -14,6 +15,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
 os.environ["TQDM_DISABLE"] = "1"  # tqdm looks once, when it is imported
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so for what a script starts with `&`
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C
 
 KERNEL_ENVIRONMENT = pytest.StashKey[dict[str, str]]()
 
