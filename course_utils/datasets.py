@@ -47,7 +47,7 @@ def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
         FileNotFoundError: the file is not in `data/`.
         RuntimeError: the file is not the one that the course ships.
     """
-    with np.load(_verified("digits.npz")) as arrays:
+    with np.load(verified("digits.npz")) as arrays:
         return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]).long()
 
 
@@ -69,7 +69,7 @@ def load_iris() -> tuple[torch.Tensor, torch.Tensor]:
         FileNotFoundError: the file is not in `data/`.
         RuntimeError: the file is not the one that the course ships.
     """
-    _, *rows = _read_csv(_verified("iris.csv"))
+    _, *rows = _read_csv(verified("iris.csv"))
     features = torch.tensor([[float(length) for length in lengths] for *lengths, _ in rows])
     return features, torch.tensor([IRIS_CLASSES.index(species) for *_, species in rows])
 
@@ -90,7 +90,7 @@ def parts_files() -> tuple[Path, Path]:
         FileNotFoundError: the folder or the CSV is not in `data/`.
         RuntimeError: they are not the ones that the course ships.
     """
-    return _verified("parts"), _verified("parts.csv")
+    return verified("parts"), verified("parts.csv")
 
 
 class Parts(Dataset[tuple[Any, int]]):
@@ -138,7 +138,7 @@ def load_photo() -> torch.Tensor:
         FileNotFoundError: the file is not in `data/`.
         RuntimeError: the file is not the one that the course ships.
     """
-    return _read_image(_verified("photo.jpg"))
+    return _read_image(verified("photo.jpg"))
 
 
 def public_dataset(
@@ -203,7 +203,7 @@ def _read_image(path: Path) -> torch.Tensor:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
-def _verified(name: str) -> Path:
+def verified(name: str) -> Path:
     """Return the path of a file or folder of `data/`, after checking that it is there and unchanged."""
     path = DATA / name
     restore = f"Restore it with `git checkout -- data/{name}` in the folder of the course."

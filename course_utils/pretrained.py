@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from course_utils.datasets import _verified, downloading
+from course_utils.datasets import downloading, verified
 from course_utils.models import ResNet18
 
 Preprocess = Callable[[torch.Tensor], torch.Tensor]
@@ -55,7 +55,7 @@ def load_pretrained(weights: str = "surfaces") -> tuple[nn.Module, Preprocess]:
             raise RuntimeError(f"{file} cannot be read: delete it, and it is downloaded again.") from error
         return model.eval(), chosen.transforms()
 
-    with safe_open(_verified("surfaces.safetensors"), framework="pt") as file:
+    with safe_open(verified("surfaces.safetensors"), framework="pt") as file:
         about = json.loads(file.metadata()["about"])
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     model = ResNet18(sum(map(len, about["classes"].values())), width=len(state["conv1.weight"]))

@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import nbformat
 import psutil
 import pytest
-from notebook_tools import ROOT, Exercise, exercises, notebooks, read_notebook, with_solutions
+from notebook_tools import METADATA, ROOT, Exercise, exercises, notebooks, read_notebook, with_solutions
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="starts a shell script")]
 
@@ -121,6 +122,22 @@ def end(server: psutil.Popen) -> None:
         server.terminate()
     for process in psutil.wait_procs(family, timeout=15)[1]:
         process.kill()
+
+
+def open_cells(page, address: str, folder: Path, sources: list[str]):
+    """Open a notebook of these cells in a test's JupyterLab; return it once its kernel is idle."""
+    from playwright.sync_api import expect
+
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+    nbformat.write(notebook, folder / "course" / "notebooks" / "live.ipynb")
+    page.goto(address)
+    panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
+    panel.wait_for(timeout=60_000)
+    page.evaluate("void jupyterapp.commands.execute('docmanager:open', {path: 'live.ipynb'})")
+    expect(panel.locator(".jp-CodeCell")).to_have_count(len(cells), timeout=60_000)
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
+    return panel
 
 
 def shoot(page, name: str) -> None:

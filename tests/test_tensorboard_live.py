@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nbformat
 import psutil
 import pytest
 import torch
 from jupyter_client.manager import start_new_kernel
-from notebook_tools import METADATA, NOTEBOOKS, ROOT, code_cells, read_notebook, tags
+from notebook_tools import NOTEBOOKS, ROOT, code_cells, read_notebook, tags
 from tensorboard import program
-from test_browser import ERRORS, HOME, address, page, shoot  # noqa: F401 - two of them are fixtures
+from test_browser import ERRORS, HOME, address, open_cells, page, shoot  # noqa: F401 - two of them are fixtures
 from test_tensorboard_notebook import NB, run_cells
 from test_training_live import environment, run_cell
 
@@ -143,19 +142,11 @@ def test_tensorboard_in_jupyterlab(page, address: str, tmp_path: Path) -> None: 
 
     stop = cell_with("os.kill(info.pid")
     sources = [IMPORTS, HELLO, SERVE, MAGIC, "print('logs:', logs)", LIST, stop]
-    cells = [nbformat.v4.new_code_cell(source) for source in sources]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
-    nbformat.write(notebook, tmp_path / "course" / "notebooks" / "live.ipynb")
-    page.goto(address)
-    panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
-    panel.wait_for(timeout=60_000)
-    page.evaluate("void jupyterapp.commands.execute('docmanager:open', {path: 'live.ipynb'})")
-    expect(panel.locator(".jp-CodeCell")).to_have_count(len(cells), timeout=60_000)
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
+    panel = open_cells(page, address, tmp_path, sources)
     run = "async n => { for (let i = 0; i < n; i++)"
     run += " await jupyterapp.commands.execute('notebook:run-cell-and-select-next') }"
     page.evaluate("void jupyterapp.commands.execute('notebook:move-cursor-up')")
-    page.evaluate(run, len(cells) - 1)  # all but the last, which stops the server
+    page.evaluate(run, len(sources) - 1)  # all but the last, which stops the server
 
     said = panel.locator(".jp-CodeCell").nth(4).locator(".jp-OutputArea").first
     expect(said).to_contain_text("logs:", timeout=90_000)

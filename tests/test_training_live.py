@@ -9,11 +9,10 @@ import subprocess
 import sys
 import time
 
-import nbformat
 import pytest
 from jupyter_client.manager import start_new_kernel
-from notebook_tools import METADATA, ROOT
-from test_browser import ERRORS, address, page, shoot  # noqa: F401 - two of them are fixtures
+from notebook_tools import ROOT
+from test_browser import ERRORS, address, open_cells, page, shoot  # noqa: F401 - two of them are fixtures
 
 fcntl, termios = pytest.importorskip("fcntl"), pytest.importorskip("termios")  # not on Windows
 pytestmark = pytest.mark.slow
@@ -201,15 +200,7 @@ def test_bar_and_stop_in_jupyterlab(page, address, tmp_path):  # noqa: F811
     from playwright.sync_api import expect
 
     first = f"import os\nos.environ.pop('TQDM_DISABLE', None)\n{FIT}\narguments = ()"
-    cells = [nbformat.v4.new_code_cell(source) for source in (first, GO, AFTER)]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
-    nbformat.write(notebook, tmp_path / "course" / "notebooks" / "live.ipynb")
-    page.goto(address)
-    panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
-    panel.wait_for(timeout=60_000)
-    page.evaluate("void jupyterapp.commands.execute('docmanager:open', {path: 'live.ipynb'})")
-    expect(panel.locator(".jp-CodeCell")).to_have_count(3, timeout=60_000)
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
+    panel = open_cells(page, address, tmp_path, [first, GO, AFTER])
     page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")
     output = panel.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea").first
     expect(output).to_contain_text("finished 2", timeout=90_000)
