@@ -394,13 +394,19 @@ def show_bars(
 
 
 def show_timeline(
-    rows: Mapping[str, Sequence[tuple[float, float, str]]], *, xlabel: str, title: str, alt: str
+    rows: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    xlabel: str,
+    ylabel: str = "process",
+    title: str,
+    alt: str,
 ) -> None:
     """Draw who does what when: a row for each worker, a box for each piece of work.
 
     Args:
         rows: who → pieces of work (start, duration, text). The first word of the text gives the colour.
-        xlabel: what the time is counted in.
+        xlabel: what the time is counted in; or another length, such as that of blocks of memory.
+        ylabel: what the rows are.
         title, alt: the finding, and the figure in words.
     """
     fig, ax = plt.subplots(figsize=(8, 0.55 * len(rows) + 1.1))
@@ -413,6 +419,6 @@ def show_timeline(
                 start + duration / 2, -place, "\n".join(text.split()), ha="center", va="center", fontsize=8
             )
     ax.set_yticks([-place for place in range(len(rows))], list(rows))
-    ax.set(xlabel=xlabel, ylabel="process", xlim=(0, None))
+    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, None))
     fig.suptitle(title)
     show(fig, alt)
