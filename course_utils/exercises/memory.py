@@ -1,0 +1,954 @@
+"""The checkers of chapter 09, Out of memory. Each answer is a reference solution."""
+
+import contextlib
+import gc
+import linecache
+import math
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules import module as global_hooks
+from torch.utils.data import DataLoader, TensorDataset
+
+from course_utils.device import get_device
+from course_utils.exercises.grading import Result, exercise
+from course_utils.exercises.text import kind_of, show
+from course_utils.memory import MemoryMeter
+
+# What several exercises share
+
+
+class _Token:
+    """Put into a graph, it lives as long as the graph does."""
+
+
+class _Watch:
+    """What a model goes through while an answer uses it; a list has one entry for each forward pass."""
+
+    def __init__(self, model: nn.Module, *others: Any) -> None:
+        self.model, self.meter = model, MemoryMeter("cpu")
+        self.sizes, self.modes, self.alive, self.live, self.graphs = [], [], [], [], []
+        self.started_in = [module.training for module in model.modules()]
+        model.register_forward_pre_hook(self._before)
+        model.register_forward_hook(self._after)
+        with self.meter:
+            self.meter.watch(model, *others)
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    self.meter.watch(parameter.grad)
+        self.base = self.meter.live
+
+    def _before(self, module: nn.Module, args: tuple) -> None:
+        self.sizes.append(len(args[0]) if args else 0)
+        self.modes.append(module.training)
+        self.alive.append(self.graphs_alive())
+        self.live.append(self.meter.live)
+
+    def _after(self, module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        if output.grad_fn is not None:
+            token = output.grad_fn.metadata["course"] = _Token()
+            self.graphs.append(weakref.ref(token))
+
+    def graphs_alive(self) -> int:
+        return sum(graph() is not None for graph in self.graphs)
+
+    def growth(self) -> float:
+        """Bytes by which each batch leaves more behind, from the third of equal size on."""
+        live = [n for n, size in zip(self.live, self.sizes, strict=True) if size == self.sizes[0]][2:]
+        return (live[-1] - live[0]) / (len(live) - 1) if len(live) > 1 else 0.0
+
+    def left(self) -> int:
+        return self.meter.live - self.base
+
+    def modes_changed(self) -> bool:
+        return [module.training for module in self.model.modules()] != self.started_in
+
+
+def _numbers(model: nn.Module, seed: int = 5) -> nn.Module:
+    """Give a model's weights and buffers values of its own, and gradients that are left from earlier work."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            if tensor.is_floating_point():
+                scale = 2 / math.sqrt(tensor[0].numel()) if tensor.dim() > 1 else 1.0
+                numbers = torch.rand(tensor.shape, generator=generator)
+                tensor.copy_(scale * (numbers - 0.5) if tensor.dim() > 1 else numbers + 0.2)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 3.0)
+    return model
+
+
+def _data(samples: int, *shape: int, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(samples)
+    inputs = torch.randn(samples, *shape, generator=generator)
+    return inputs, torch.randint(classes, (samples,), generator=generator)
+
+
+# 1. What stays from step to step
+
+
+def _stays(
+    size: Callable = lambda p: p.nbytes,
+    states: Callable = lambda p, optimizer: {"sgd": 0, "momentum": p, "adam": 2 * p + 4}[optimizer],
+    trained: Callable = lambda p: p.requires_grad,
+    tensors: Callable = nn.Module.parameters,
+) -> Callable:
+    def training_bytes(model: nn.Module, optimizer: str) -> dict[str, int]:
+        everything = list(tensors(model))
+        moved = [size(p) for p in everything if trained(p)]
+        return {
+            "parameters": sum(map(size, everything)),
+            "gradients": sum(moved),
+            "optimizer_state": sum(states(n, optimizer) for n in moved),
+        }
+
+    return training_bytes
+
+
+def _frozen() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3, bias=False))
+    model[0].requires_grad_(False)
+    return model
+
+
+@exercise(
+    cases=lambda: [
+        (nn.Linear(3, 2), "sgd"),
+        (nn.Linear(3, 2), "momentum"),
+        (nn.Linear(3, 2), "adam"),
+        (nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3)), "adam"),
+        (_frozen(), "momentum"),
+        (_frozen(), "adam"),
+        (nn.Linear(7, 5).to(torch.bfloat16), "adam"),
+        (nn.Sequential(nn.Linear(2, 3).double(), nn.Linear(3, 1)), "momentum"),
+        (nn.Linear(3, 2).requires_grad_(False), "adam"),
+    ],
+    mistakes={
+        "these are numbers of elements; expected: bytes, each with its element_size()": _stays(torch.numel),
+        "the step counters are missing: 4 bytes for each trained parameter": _stays(
+            states=lambda p, optimizer: {"sgd": 0, "momentum": p, "adam": 2 * p}[optimizer]
+        ),
+        "Adam keeps two tensors for each trained parameter: the means of the gradient and of its square": (
+            _stays(states=lambda p, optimizer: {"sgd": 0, "momentum": p, "adam": p + 4}[optimizer])
+        ),
+        "momentum keeps a tensor for each trained parameter": _stays(
+            states=lambda p, optimizer: {"sgd": 0, "momentum": 0, "adam": 2 * p + 4}[optimizer]
+        ),
+        "plain SGD keeps no state": _stays(
+            states=lambda p, optimizer: {"sgd": p, "momentum": p, "adam": 2 * p + 4}[optimizer]
+        ),
+        "one step counter for the whole model; expected: one for each trained parameter": lambda m, o: {
+            **(right := _stays(states=lambda p, o: {"sgd": 0, "momentum": p, "adam": 2 * p}[o])(m, o)),
+            "optimizer_state": right["optimizer_state"] + 4 * (o == "adam"),
+        },
+        "the step counters have 4 bytes for each parameter tensor, and not for each of its elements": _stays(
+            states=lambda p, optimizer: {"sgd": 0, "momentum": p, "adam": 3 * p}[optimizer]
+        ),
+        "frozen parameters have neither gradient nor state": _stays(trained=lambda p: True),
+        "frozen parameters have no state": lambda m, o: {
+            **_stays()(m, o), "optimizer_state": _stays(trained=lambda p: True)(m, o)["optimizer_state"]
+        },
+        "frozen parameters have no gradient": lambda m, o: {
+            **_stays()(m, o), "gradients": _stays(trained=lambda p: True)(m, o)["gradients"]
+        },
+        "frozen parameters count among the parameters, too": lambda m, o: {
+            **_stays()(m, o), "parameters": _stays()(m, o)["gradients"]
+        },
+        "an element does not always have 4 bytes: ask element_size()": _stays(lambda p: 4 * p.numel()),
+        "buffers, such as running_mean, are counted; expected: parameters only": lambda m, o: {
+            **_stays()(m, o), "parameters": sum(t.nbytes for t in m.state_dict().values())
+        },
+    },
+)  # fmt: skip
+def training_bytes(model, optimizer):
+    return _stays()(model, optimizer)
+
+
+# 2. What autograd keeps
+
+_KEPT = "between forward and backward: "
+
+
+@exercise(
+    cases=lambda: [
+        ([5, 3, 2], 6),
+        ([4, 7], 3),
+        ([3, 8, 6, 2], 5),
+        ([784, 256, 64, 10], 128),
+        ([2, 9, 9, 9, 9, 1], 1),
+    ],
+    mistakes={
+        "this counts elements; expected: bytes, 4 for each": lambda w, b: b * sum(w[:-1]),
+        "this is for one sample: the batch size is missing": lambda w, b: 4 * sum(w[:-1]),
+        "the last layer's output is counted, which no layer needs": lambda w, b: 4 * b * sum(w),
+        "the batch itself is missing: the first layer needs it for its weight's gradient": (
+            lambda w, b: 4 * b * sum(w[1:-1])
+        ),
+        "the outputs of the Linear layers are counted; expected: the inputs": lambda w, b: 4 * b * sum(w[1:]),
+        "a ReLU's output is the next Linear's input: the same tensor, which counts once": (
+            lambda w, b: 4 * b * (sum(w[:-1]) + sum(w[1:-1]))
+        ),
+        "a ReLU keeps its output, and its input is given up; expected: each ReLU's output once": (
+            lambda w, b: 4 * b * (sum(w[:-1]) + sum(w[1:]))
+        ),
+        "this is the parameters; expected: what autograd keeps of the batch": (
+            lambda w, b: 4 * sum((i + 1) * o for i, o in pairwise(w))
+        ),
+        "8 bytes for each element; float32 has 4": lambda w, b: 8 * b * sum(w[:-1]),
+    },
+)
+def saved_bytes(widths, batch_size):
+    return 4 * batch_size * sum(widths[:-1])
+
+
+# 3. Bytes of storages
+
+
+def _several() -> tuple[list[torch.Tensor]]:
+    base = torch.arange(40.0).view(5, 8)
+    return ([base[1], base[3], torch.zeros(3, dtype=torch.float64), base.T],)
+
+
+def _storages(key: Callable, size: Callable = lambda t: t.untyped_storage().nbytes()) -> Callable:
+    return lambda tensors: sum({key(t): size(t) for t in tensors}.values())
+
+
+def _behind(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+@exercise(
+    cases=lambda: [
+        ([torch.zeros(2, 3), torch.zeros(5, dtype=torch.float64)],),
+        ((lambda t: [t, t.T, t.view(6)])(torch.arange(6.0).view(2, 3)),),
+        ([torch.arange(10.0)[:3]],),
+        _several(),
+        ([torch.zeros(3, 2), torch.zeros(3, 2), torch.ones(4, dtype=torch.int8)],),
+        ((lambda t: [t[:2], t[1:]])(torch.arange(5)),),
+        ([torch.ones(1).expand(100), torch.zeros(0), torch.tensor(True)],),
+        ((lambda t: [t.detach(), t, t.view(torch.int32)])(torch.ones(4, requires_grad=True)),),
+        ([],),
+    ],
+    mistakes={
+        "this counts elements; expected: bytes": _storages(
+            _behind, lambda t: t.untyped_storage().nbytes() // t.element_size()
+        ),
+        "a view shares its storage, which counts once": lambda tensors: sum(t.nbytes for t in tensors),
+        "a storage that several tensors share counts once": (
+            lambda tensors: sum(t.untyped_storage().nbytes() for t in tensors)
+        ),
+        "a part keeps the whole storage alive: count the storage, and not what the tensor sees of it": (
+            _storages(_behind, lambda t: t.nbytes)
+        ),
+        "a tensor's data_ptr() is where it begins, and a view may begin later in the same storage: take "
+        "the storage's": _storages(lambda t: t.data_ptr()),
+        "begins and sizes are those of the tensors; expected: of their storages": _storages(
+            lambda t: t.data_ptr(), lambda t: t.nbytes
+        ),
+        "different storages with the same shape or values count each": _storages(
+            lambda t: (t.untyped_storage().nbytes(), t.dtype)
+        ),
+        "an element does not always have 4 bytes": _storages(
+            _behind, lambda t: 4 * t.untyped_storage().nbytes() // t.element_size()
+        ),
+    },
+)  # fmt: skip
+def live_bytes(tensors):
+    return _storages(_behind)(tensors)
+
+
+# 4. An epoch that keeps nothing
+
+
+def _model() -> nn.Module:
+    return _numbers(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 20)))
+
+
+def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
+    """train_epoch(model, loader, optimizer)"""
+    inputs, targets = _data(samples, 16, classes=20)
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size)
+    model = _model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
+    watch = _Watch(model, inputs, targets)
+    with watch.meter:
+        got = answer(model, loader, optimizer)
+    if isinstance(got, torch.Tensor):
+        graph = ", with the graphs of all batches behind it" if got.requires_grad else ""
+        return Result(..., f"it returns a tensor{graph}; expected: a float: take each loss by item()")
+    wrong = None
+    if max(watch.alive, default=0) > 1 or watch.graphs_alive():
+        many = max(*watch.alive, watch.graphs_alive())
+        wrong = (
+            f"the graphs of {many} batches are alive at once: something keeps a loss or an output with its "
+            "graph; add up numbers, by item()"
+        )
+    elif watch.growth() > 64:
+        wrong = f"each batch leaves {watch.growth():.0f} bytes behind: keep numbers only"
+    elif watch.left() > 256:
+        wrong = f"{watch.left()} bytes more than before are alive after the epoch"
+    elif len(watch.sizes) != len(loader):
+        wrong = f"the model is called {len(watch.sizes)} times for {len(loader)} batches"
+    elif watch.modes_changed() or not all(watch.modes):
+        wrong = "the model is to stay in training mode"
+    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
+    return Result({"returned": got, "the weights": weights}, wrong)
+
+
+def _trains(
+    weight: Callable = lambda n, samples, batches: 1 / batches, clear: str = "before", steps: bool = True,
+    first: int = 0,
+) -> Callable:  # fmt: skip
+    """An answer: the sum over the batches of weight(its size, all samples, number of batches) × loss."""
+
+    def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> float:
+        total = 0.0
+        for i, (inputs, targets) in enumerate(loader):
+            if clear == "before":
+                optimizer.zero_grad()
+            loss = F.cross_entropy(model(inputs), targets)
+            loss.backward()
+            if steps:
+                optimizer.step()
+            if clear == "after":
+                optimizer.zero_grad()
+            total += loss.item() * weight(len(targets), len(loader.dataset), len(loader)) * (i >= first)
+        return total
+
+    return train_epoch
+
+
+@exercise(
+    cases=lambda: [(8, 4), (50, 5), (22, 8), (3, 7)],
+    call=_epoch,
+    mistakes={
+        "this is the sum of the batches' losses; expected: their mean": _trains(lambda n, samples, k: 1.0),
+        "this is the mean over the samples; expected: over the batches": _trains(
+            lambda n, samples, k: n / samples
+        ),
+        "the sum is divided by the number of samples; expected: of batches": _trains(
+            lambda n, samples, k: 1 / samples
+        ),
+        "gradients are never cleared": _trains(clear="never"),
+        "the first step uses gradients that were there before, too: clear them before backward": _trains(
+            clear="after"
+        ),
+        "nothing is trained: optimizer.step() is missing": _trains(steps=False),
+    },
+)
+def train_epoch(model, loader, optimizer):
+    return _trains()(model, loader, optimizer)
+
+
+# 5. Predictions of a whole data set
+
+
+def _predicted(answer: Callable, samples: int, batch_size: int, training: bool) -> Any:
+    """collect_predictions(model, loader)"""
+    inputs, targets = _data(samples, 16, classes=20)
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size)
+    model = nn.Sequential(nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 20))
+    model = _numbers(model).train(training)
+    watch = _Watch(model, inputs, targets)
+    with watch.meter:
+        got = answer(model, loader)
+    wrong, kept = None, got.untyped_storage().nbytes() if isinstance(got, torch.Tensor) else 0
+    if any(watch.modes):
+        return Result(..., "the model predicts in training mode, with dropout: call eval() first")
+    if watch.graphs:
+        wrong = "a graph is built for each batch: predict under torch.no_grad()"
+    elif watch.modes_changed():
+        was, now = ("training", "evaluation") if training else ("evaluation", "training")
+        wrong = f"the model was in {was} mode before the call, and is in {now} mode after it"
+    elif watch.growth() > 8 * batch_size + 16:
+        wrong = (
+            f"each batch leaves {watch.growth():.0f} bytes behind, where its classes have {8 * batch_size}: "
+            "keep the classes only, not the logits or the inputs"
+        )
+    elif watch.left() > max(8 * samples, kept) + 64:
+        wrong = f"{watch.left() - kept} bytes are alive after the call, beside what it returns"
+    elif len(watch.sizes) != len(loader):
+        wrong = f"the model is called {len(watch.sizes)} times for {len(loader)} batches"
+    return Result(got, wrong)
+
+
+def _collects(pick: Callable, join: Callable = torch.cat) -> Callable:
+    def collect_predictions(model: nn.Module, loader: DataLoader) -> torch.Tensor:
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            picked = [pick(model(inputs)) for inputs, _ in loader]
+        model.train(training)
+        return join(picked)
+
+    return collect_predictions
+
+
+@exercise(
+    cases=lambda: [(5, 3, True), (60, 6, True), (44, 7, False), (2, 8, True)],
+    call=_predicted,
+    mistakes={
+        "these are the logits; expected: the class, the place of each row's largest": _collects(lambda x: x),
+        "these are the largest logits; expected: their places, the classes": _collects(lambda x: x.amax(1)),
+        "argmax over the batch; expected: over the classes, dim=1": _collects(lambda x: x.argmax(0)),
+        "argmax without dim counts through the whole batch; expected: dim=1": _collects(
+            lambda x: x.argmax(), torch.stack
+        ),
+        "only the last batch is returned": _collects(lambda x: x.argmax(1), lambda picked: picked[-1]),
+        "a list, one entry for each batch; expected: one tensor, by torch.cat": _collects(
+            lambda x: x.argmax(1), list
+        ),
+        "a list of numbers; expected: a tensor": _collects(
+            lambda x: x.argmax(1), lambda picked: torch.cat(picked).tolist()
+        ),
+        "the classes have kept a second dimension": _collects(lambda x: x.argmax(1, keepdim=True)),
+    },
+)
+def collect_predictions(model, loader):
+    return _collects(lambda logits: logits.argmax(1).cpu())(model, loader)
+
+
+# 6. What flows through a model
+
+
+class _Broken(Exception):
+    """What a model raises in the midst of a forward pass."""
+
+
+class _Breaks(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise _Broken
+
+
+def _hooks(model: nn.Module) -> list:
+    """All forward hooks of a model, and those for all modules."""
+    owners = [vars(module) for module in model.modules()] + [vars(global_hooks)]
+    names = ("_forward_hooks", "_forward_pre_hooks", "_global_forward_hooks", "_global_forward_pre_hooks")
+    return [hook for owner in owners for name in names for hook in owner.get(name, {}).values()]
+
+
+def _normed(answer: Callable, widths: list[int], samples: int, breaks: bool) -> Any:
+    """activation_norms(model, batch)"""
+    body = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
+    end = {"broken": _Breaks()} if breaks else {"head": nn.Linear(widths[-1], 3)}
+    model = _numbers(nn.Sequential(OrderedDict(body=nn.Sequential(*body), **end)))
+    batch, _ = _data(samples, widths[0], classes=3)
+    watch, raised, got = _Watch(model, batch), False, None
+    before = _hooks(model)
+    try:
+        with watch.meter:
+            got = answer(model, batch)
+    except _Broken:
+        raised = True
+    now = _hooks(model)
+    if more := [hook for hook in now if hook not in before]:
+        when = (
+            " when the model has raised an error: remove them in `finally`" if breaks else " after the call"
+        )
+        return Result(..., f"{len(more)} hooks are still there{when}")
+    if len(now) < len(before):
+        return Result(..., "hooks of others are gone: remove only your own, by their handles")
+    if breaks:
+        return (
+            "raises" if raised else Result(..., "the model's error is swallowed; expected: it is passed on")
+        )
+    if isinstance(got, dict) and any(isinstance(value, torch.Tensor) for value in got.values()):
+        return Result(..., "the norms are tensors; expected: floats, by item()")
+    wrong, largest = None, 4 * samples * max(widths)
+    if watch.graphs:
+        wrong = "a graph is built, which keeps the activations: call the model under torch.no_grad()"
+    elif watch.meter.peak - watch.base > 8 * largest and len(widths) > 9:
+        wrong = (
+            f"at its peak it holds {(watch.meter.peak - watch.base) / largest:.0f} activations at once: take "
+            "the norm in the hook, and keep the number only"
+        )
+    elif watch.left() > 64:
+        wrong = f"{watch.left()} bytes of activations are alive after the call"
+    elif len(watch.sizes) != 1:
+        wrong = f"the model is called {len(watch.sizes)} times; expected: once"
+    elif watch.modes_changed():
+        wrong = "the model's mode has changed"
+    return Result(got, wrong)
+
+
+def _leaf(module: nn.Module) -> bool:
+    return not any(True for _ in module.children())
+
+
+def _norms(
+    norm: Callable = torch.Tensor.norm, modules: Callable = nn.Module.named_modules, ask: Callable = _leaf,
+    late: bool = False,
+) -> Callable:  # fmt: skip
+    def activation_norms(model: nn.Module, batch: torch.Tensor) -> dict[str, float]:
+        norms, handles, chosen = {}, [], [(n, m) for n, m in modules(model) if ask(m)]
+
+        def hook(name: str, module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+            norms[chosen[-1][0] if late else name] = norm(args[0] if norm is _of_input else output).item()
+
+        try:
+            handles += [module.register_forward_hook(partial(hook, name)) for name, module in chosen]
+            with torch.no_grad():
+                model(batch)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return norms
+
+    return activation_norms
+
+
+def _of_input(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.norm()
+
+
+@exercise(
+    cases=lambda: [([4, 3], 2, False), ([5, 7, 6], 4, False), ([32] * 16, 16, False), ([3, 4], 2, True)],
+    call=_normed,
+    mistakes={
+        "modules that hold others, such as `body`, are there as well; expected: leaves only": _norms(
+            ask=lambda module: True
+        ),
+        "`body` and the whole are there as well; expected: leaves only": _norms(
+            ask=lambda module: not isinstance(module, (nn.Linear, nn.ReLU))
+        ),
+        "only the model's children; expected: all leaves, from named_modules()": _norms(
+            modules=nn.Module.named_children, ask=lambda module: True
+        ),
+        "only the Linear layers are there": _norms(ask=lambda module: isinstance(module, nn.Linear)),
+        "all hooks use the last name of the loop: bind each its own, as by `name=name`": _norms(late=True),
+        "this is the mean; expected: the norm": _norms(torch.mean),
+        "this is the sum of the absolute values; expected: the norm": _norms(lambda t: t.abs().sum()),
+        "this is the squared norm: take the root": _norms(lambda t: t.square().sum()),
+        "this is the standard deviation; expected: the norm": _norms(torch.std),
+        "these are the norms of the inputs; expected: of the outputs": _norms(_of_input),
+    },
+)
+def activation_norms(model, batch):
+    return _norms()(model, batch)
+
+
+# 7. Try a step
+
+
+@contextlib.contextmanager
+def _only_new_garbage() -> Iterator[None]:
+    """Let the collector run only when it is called, and look only at objects made from here on."""
+    enabled, frozen = gc.isenabled(), gc.get_freeze_count()
+    gc.disable()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        if not frozen:
+            gc.unfreeze()
+        if enabled:
+            gc.enable()
+
+
+class _Step:
+    """A training step that ends in one of several ways."""
+
+    def __init__(self, ending: str) -> None:
+        self.ending, self.runs = ending, []
+
+    def __call__(self, *args: Any) -> Any:
+        self.runs.append(args)
+        held = [torch.ones(1000) for _ in range(3)]
+        if "cycle" in self.ending:
+            held.append(held)
+        if "memory" in self.ending:
+            raise torch.OutOfMemoryError("Tried to allocate 20.00 MiB. The budget is 64.00 MiB.")
+        if "Error" in self.ending:
+            raise {"ValueError": ValueError, "RuntimeError": RuntimeError}[self.ending]("sizes do not fit")
+        return {"returns False": False, "returns its tensors": held}.get(self.ending)
+
+
+def _tried(answer: Callable, ending: str, args: tuple) -> Any:
+    """try_step(step, *args)"""
+    step, meter = _Step(ending), MemoryMeter("cpu")
+    with _only_new_garbage():
+        try:
+            with meter:
+                got = answer(step, *args)
+        except torch.OutOfMemoryError:
+            return Result(..., "the OutOfMemoryError is passed on; expected: False")
+        except (ValueError, RuntimeError) as error:
+            if type(error).__name__ != ending:
+                raise
+            return "raises"
+        left = meter.live
+        gc.collect()
+        cyclic = left - meter.live
+        if "Error" in ending:
+            why = "catch torch.OutOfMemoryError only: any other error is to reach the caller"
+            return Result(..., f"the step's {ending} is swallowed: {why}")
+    wrong = None
+    if step.runs != [args]:
+        wrong = f"step runs {len(step.runs)} times, once expected; its arguments are *args"
+    elif cyclic:
+        wrong = (
+            f"{cyclic} bytes of the failed step are still alive, in a reference cycle, until gc.collect() is "
+            "called; inside the `except` block that frees nothing: the error still holds the step's variables"
+        )
+    elif left:
+        wrong = f"{left} bytes of the step are still alive: something still refers to the error or a result"
+    return Result(got, wrong)
+
+
+@exercise(
+    cases=lambda: [
+        ("runs out of memory", (8,)),
+        ("succeeds", (8,)),
+        ("returns False", (3, "x")),
+        ("raises an out of memory error, its tensors in a cycle", ()),
+        ("ValueError", (8,)),
+        ("RuntimeError", (8, 9)),
+        ("returns its tensors", (2,)),
+    ],
+    call=_tried,
+    mistakes={
+        "True and False are exchanged": lambda step, *args: not try_step.reference(step, *args),
+    },
+)
+def try_step(step, *args):
+    fits = True
+    try:
+        step(*args)
+    except torch.OutOfMemoryError:
+        fits = False
+    if not fits:
+        gc.collect()
+    return fits
+
+
+# 8. The largest batch
+
+
+def _largest(answer: Callable, largest: int, start: int, limit: int) -> Any:
+    """largest_batch(fits, start, limit)"""
+    tried, most = [], 2 * math.log2(limit) + 2
+
+    def fits(batch_size: int) -> bool:
+        tried.append(batch_size)
+        return batch_size <= largest
+
+    got = answer(fits, start, limit)
+    odd = [size for size in tried if isinstance(size, bool) or not isinstance(size, int) or size < 1]
+    if odd:
+        return Result(..., f"it tries a batch of {show(odd[0])}")
+    if tried and max(tried) > limit:
+        return Result(..., f"it tries a batch of {max(tried)}, and the limit is {limit}")
+    wrong = None
+    safe = max(start, 2 * min(largest, limit))
+    if tried and tried[0] != start:
+        wrong = f"the first size that it tries is {tried[0]}; expected: start, {start}"
+    elif tried and max(tried) > safe:
+        wrong = (
+            f"it tries {max(tried)}, when nothing above {max((s for s in tried if s <= largest), default=0)} "
+            "is known to fit: double first, and bisect when a size has failed"
+        )
+    elif len(tried) > most:
+        wrong = f"it calls fits {len(tried)} times; at most {most:.0f} are allowed"
+    return Result(got, wrong)
+
+
+def _searched(
+    last: Callable = lambda low, high: low, top: int = 1, below: bool = True, bisect: bool = True
+) -> Callable:
+    def largest_batch(fits: Callable, start: int = 1, limit: int = 4096) -> int:
+        low, high = 0, start
+        while high <= limit and fits(high):
+            low, high = high, 2 * high
+        high = min(high, limit + top)
+        if not bisect or (low == 0 and not below):
+            return low
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return last(low, high)
+
+    return largest_batch
+
+
+@exercise(
+    cases=lambda: [
+        (11, 1, 64),
+        (0, 1, 64),
+        (16, 1, 4096),
+        (100, 1, 100),
+        (10**6, 1, 3000),
+        (5, 8, 64),
+        (2999, 1, 4096),
+        (700, 32, 1000),
+        (1, 1, 1),
+        (0, 16, 64),
+        (4095, 3, 4096),
+    ],
+    call=_largest,
+    mistakes={
+        "this is the smallest size that does not fit; expected: the largest that does": _searched(
+            lambda low, high: high
+        ),
+        "this is one too small": _searched(lambda low, high: max(0, low - 1)),
+        "this is the last size that fitted while doubling; expected: bisection after that": _searched(
+            bisect=False
+        ),
+        "the limit itself is a size to try": _searched(top=0),
+        "if start does not fit, a smaller size may": _searched(below=False),
+    },
+)  # fmt: skip
+def largest_batch(fits, start=1, limit=4096):
+    return _searched()(fits, start, limit)
+
+
+# 9. Name the leak: spoilers below
+
+_SCRIPTS = {
+    "A": """
+def train(meter, report):
+    model = network()
+    average = RunningMean(model)
+    optimizer = torch.optim.Adam(model.parameters())
+    for step in range(8):
+        train_step(model, optimizer, *batch())
+        meter.mark(f"step {step + 1}")
+    report()
+
+class RunningMean:
+    def __init__(self, model):
+        self.rows = []
+        model[2].register_forward_hook(self.update)
+
+    def update(self, module, args, output):
+        self.rows.append(output.detach())
+""",
+    "B": """
+def train(meter, report):
+    model, source = network(), Source()
+    optimizer = torch.optim.Adam(model.parameters())
+    for step in range(8):
+        train_step(model, optimizer, *source.read(step % 5))
+        meter.mark(f"step {step + 1}")
+    report()
+
+class Source:
+    def __init__(self):
+        self.files = {}
+
+    def read(self, number):
+        if number not in self.files:
+            self.files[number] = batch()
+        return self.files[number]
+""",
+    "C": """
+def train(meter, report):
+    model, curve = network(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for step in range(8):
+        curve.append(train_step(model, optimizer, *batch(), retain_graph=True))
+        meter.mark(f"step {step + 1}")
+    report()
+""",
+    "D": """
+def train(meter, report):
+    model, problems = network(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    for step in range(8):
+        try:
+            train_step(model, optimizer, *batch(127 if step == 2 else 128))
+        except ValueError as problem:
+            problems.append(problem)
+        meter.mark(f"step {step + 1}")
+    report()
+""",
+}
+_COMMON = """
+def network():
+    layers = nn.Linear(128, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)
+    return nn.Sequential(*layers).to(device)
+
+def batch(count=128):
+    inputs = torch.randn(128, 128).to(device)
+    targets = torch.randint(10, (count,)).to(device)
+    return inputs, targets
+
+def train_step(model, optimizer, inputs, targets, **settings):
+    logits = model(inputs)
+    loss = F.cross_entropy(logits, targets)
+    optimizer.zero_grad()
+    loss.backward(**settings)
+    optimizer.step()
+    return loss
+"""
+_CAUSES = dict(
+    A="a hook keeps activations", B="data set cached on the device", C="loss kept with its graph",
+    D="the traceback of an error",
+)  # fmt: skip
+_SIGNS = {
+    "loss kept with its graph": "at every step the activations of all layers would stay, with one number",
+    "outputs kept in a list": "at every step a tensor would stay that the model's last layer has made",
+    "no torch.no_grad in validation": "a phase of validation would have a high peak, and leave nothing",
+    "a hook keeps activations": "at every step the output of one inner layer would stay, and of no other",
+    "the traceback of an error": "one single step would leave behind all that a function had made until then",
+    "data set cached on the device": "inputs would stay, more of them until every one has been read once",
+    "optimizer state": "after the first step, when the kind optimizer state appears, nothing would grow",
+    "Out of the notebook": "results of cells would stay, held by Out",
+}
+CAUSES = tuple(_SIGNS)
+
+
+def leaking_script(letter: str) -> Callable[[Any, Callable[[], None]], None]:
+    """A training script with a leak: `script(meter, report)` trains for 8 steps, and marks each on the meter.
+
+    At its end it calls report(), while all that it has kept is still alive.
+    """
+    if letter not in _SCRIPTS:
+        raise ValueError(f"there is no script {letter!r}: choose from {', '.join(_SCRIPTS)}")
+    text, file = (_SCRIPTS[letter] + _COMMON).strip() + "\n", f"script_{letter}.py"
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    names = {"torch": torch, "nn": nn, "F": F, "device": get_device(), "__name__": f"script_{letter}"}
+    exec(compile(text, file, "exec"), names)
+    return names["train"]
+
+
+def _named(answer: Callable, script: str) -> Result:
+    """name_the_leak()"""
+    named = answer()
+    if not isinstance(named, dict):
+        return Result(..., f"it returns {kind_of(named)}; expected: a dict")
+    if sorted(map(str, named)) != list(_CAUSES):
+        return Result(..., f"the keys are {show(list(named))}; expected: 'A' to 'D'")
+    for letter, cause in named.items():
+        if not isinstance(cause, str) or cause not in CAUSES:
+            return Result(
+                ..., f"{show(cause)} at {letter!r} is none of check.CAUSES: copy the text from there"
+            )
+    cause, times = Counter(named.values()).most_common(1)[0]
+    if times > 1:
+        return Result(..., f"{cause!r} occurs {times} times; each script has another cause")
+    if named[script] != _CAUSES[script]:
+        return Result(
+            ..., f"script {script} has another cause: with {named[script]!r}, {_SIGNS[named[script]]}"
+        )
+    return Result(named[script])
+
+
+@exercise(cases=lambda: [(letter,) for letter in _CAUSES], call=_named)
+def name_the_leak():
+    return dict(_CAUSES)
+
+
+# 10. A step in a sixth of the memory
+
+
+def _pictures_model() -> nn.Module:
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()]
+    for _ in range(4):
+        layers += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+    return _numbers(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
+
+
+def _stepped(answer: Callable, samples: int, momentum: float) -> tuple[Any, dict, _Watch]:
+    """Run an answer: what it returns, what has become of the model, and how it went."""
+    inputs, targets = _data(samples, 3, 12, 12, classes=5)
+    model = _pictures_model()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.4, momentum=momentum)
+    gradients: list[torch.Tensor | None] = []
+    flat = lambda tensors: torch.cat([t.detach().flatten().clone() for t in tensors if t is not None])  # noqa: E731
+    optimizer.register_step_pre_hook(
+        lambda *_: gradients.append(flat([torch.zeros(1), *(p.grad for p in model.parameters())]))
+    )
+    before = [inputs.clone(), targets.clone()]
+    watch = _Watch(model, inputs, targets)
+    with watch.meter:
+        got = answer(model, inputs, targets, optimizer)
+    peak = watch.meter.peak - watch.base
+    same = all(map(torch.equal, before, [inputs, targets]))
+    weights = flat(model.parameters())
+    outcome = {"steps": len(gradients), "gradients": gradients, "weights": weights}
+    return got, {**outcome, "peak": peak, "same": same}, watch
+
+
+def _in_budget(answer: Callable, samples: int, momentum: float) -> Any:
+    """train_in_budget(model, inputs, targets, optimizer)"""
+    plain = _stepped(_chunks(samples), samples, momentum)[1]["peak"]
+    got, outcome, watch = _stepped(answer, samples, momentum)
+    peak, same = outcome.pop("peak"), outcome.pop("same")
+    if isinstance(got, torch.Tensor):
+        return Result(..., "it returns a tensor; expected: a float, the mean loss")
+    if outcome["steps"] != 1:
+        return Result(
+            ..., f"the optimizer steps {outcome['steps']} times; expected: once, for the whole batch"
+        )
+    wrong = None
+    if peak > plain / 6:
+        wrong = f"at its peak the step adds {peak:,} bytes; expected: a sixth of {plain:,}, {plain // 6:,}"
+        if max(watch.alive, default=0) > 1:
+            wrong += f". The graphs of {max(watch.alive) + 1} parts are alive at once: backward frees each"
+        elif watch.sizes and max(watch.sizes) > samples // 9:
+            wrong += f". The model is given {max(watch.sizes)} samples at once"
+    elif not same:
+        wrong = "it changes its inputs or targets in place"
+    elif watch.modes_changed():
+        wrong = "the model's mode has changed"
+    elif watch.graphs_alive():
+        wrong = "a graph is still alive after the step: keep numbers only"
+    return Result({"loss": got, **outcome}, wrong)
+
+
+def _chunks(
+    size: int, weight: Callable = lambda n, samples, parts: n / samples, clear: str = "once",
+    rest: bool = True, told: Callable = lambda n, samples, parts: n / samples, dtype: torch.dtype | None = None,
+) -> Callable:  # fmt: skip
+    def train(
+        model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, optimizer: torch.optim.Optimizer
+    ) -> float:
+        total, parts = 0.0, math.ceil(len(inputs) / size)
+        if clear == "once":
+            optimizer.zero_grad()
+        for x, y in zip(inputs.split(size), targets.split(size), strict=True):
+            if len(x) < size and not rest:
+                continue
+            if clear == "each":
+                optimizer.zero_grad()
+            with torch.autocast("cpu", dtype, enabled=dtype is not None):
+                loss = F.cross_entropy(model(x), y)
+            (loss * weight(len(x), len(inputs), parts)).backward()
+            total += loss.item() * told(len(x), len(inputs), parts)
+        optimizer.step()
+        return total
+
+    return train
+
+
+@exercise(
+    cases=lambda: [(24, 0.0), (25, 0.9), (31, 0.0)],
+    call=_in_budget,
+    mistakes={
+        "the parts' mean losses are added up; expected: each weighed by its share of the samples": _chunks(
+            2, lambda n, samples, parts: 1.0
+        ),
+        "each part's loss is divided by the number of parts; the last part has fewer samples: weigh each by "
+        "its share of the samples": _chunks(2, lambda n, samples, parts: 1 / parts),
+        "each part's loss and the result are divided by the number of parts; the last part has fewer "
+        "samples: weigh each by its share of the samples": _chunks(
+            2, lambda n, samples, parts: 1 / parts, told=lambda n, samples, parts: 1 / parts
+        ),
+        "gradients are cleared before each part: only those of the last are left": _chunks(2, clear="each"),
+        "gradients left from earlier work are added in: clear them first": _chunks(2, clear="never"),
+        "the last, smaller part is left out": _chunks(2, rest=False),
+        "the loss is the sum of the parts' means; expected: the mean over the batch": _chunks(
+            2, told=lambda n, samples, parts: 1.0
+        ),
+        "the gradients are those of bfloat16, good to 2 digits only": _chunks(2, dtype=torch.bfloat16),
+    },
+)
+def train_in_budget(model, inputs, targets, optimizer):
+    return _chunks(2)(model, inputs, targets, optimizer)
