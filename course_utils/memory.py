@@ -11,12 +11,10 @@ import linecache
 import os
 import re
 import sys
-import sysconfig
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -32,6 +30,7 @@ from torch.utils._python_dispatch import (
 )
 
 from course_utils.device import get_device
+from course_utils.holders import find_names, in_library
 
 KINDS = ("parameters", "gradients", "optimizer state", "activations", "inputs", "other")
 PARAMETERS, GRADIENTS, STATE, ACTIVATIONS, INPUTS, OTHER = KINDS
@@ -497,8 +496,11 @@ class MemoryMeter(TorchDispatchMode):
     def holders(self, top: int | None = 5, at: str = "now") -> list[Holder]:
         """Who holds the most bytes: tensors of one kind, made by one line of your code; largest first."""
         groups: dict[tuple[str, str, str], list[tuple[_Record, int]]] = {}
-        for record, size in self._at(at).items():
-            held = ""
+        sizes = self._at(at)
+        alive = {record.key for record in sizes if self._records.get(record.key) is record}
+        names = find_names(alive, sys._getframe(1))
+        for record, size in sizes.items():
+            held = names.get(record.key, "?") if record.key in alive else "(freed)"
             groups.setdefault((record.kind, _text(record.line), held), []).append((record, size))
         rows = [
             Holder(sum(size for _, size in group), len(group), kind, _common(group), line, held)
@@ -553,29 +555,12 @@ def _common(group: Sequence[tuple[_Record, int]]) -> str:
 
 # ----------------------------------------------------------------------------------- lines of code
 
-_FOREIGN = tuple(
-    {
-        str(Path(torch.__file__).parent),
-        str(Path(__file__).parent),
-        sysconfig.get_path("stdlib"),
-        sysconfig.get_path("platstdlib"),
-        sysconfig.get_path("purelib"),
-        "<frozen",
-    }
-)
-_foreign_code: dict[CodeType, bool] = {}  # whether a function belongs to a library
-
 
 def _line(frame: FrameType | None) -> tuple[CodeType, int] | None:
     """The line of your own code that runs now: the innermost one that is in no library."""
     while frame is not None:
-        code = frame.f_code
-        foreign = _foreign_code.get(code)
-        if foreign is None:
-            foreign = code.co_filename.startswith(_FOREIGN) or "site-packages" in code.co_filename
-            _foreign_code[code] = foreign
-        if not foreign:
-            return code, frame.f_lineno
+        if not in_library(frame.f_code):
+            return frame.f_code, frame.f_lineno
         frame = frame.f_back
     return None
 
