@@ -58,6 +58,9 @@ class _Watch:
             token = output.grad_fn.metadata["course"] = _Token()
             self.graphs.append(weakref.ref(token))
 
+    def __deepcopy__(self, memo: dict) -> "_Watch":
+        return self  # an answer may copy the model, and with it the hooks
+
     def graphs_alive(self) -> int:
         return sum(graph() is not None for graph in self.graphs)
 
@@ -70,7 +73,7 @@ class _Watch:
         return self.meter.live - self.base
 
     def trouble(self, calls: int | None, spare: int = 0) -> str | None:
-        """What is wrong after an answer that was to call the model `calls` times, and to keep `spare` bytes."""
+        """What is wrong after an answer that was to call the model so often, and may keep `spare` bytes."""
         now = [module.training for module in self.model.modules()]
         if calls is not None and len(self.sizes) != calls:
             return f"the model is called {len(self.sizes)} times; expected: {calls}"
@@ -704,11 +707,8 @@ def train(meter, report):
 
 class RunningMean:
     def __init__(self, model):
-        self.rows = []
-        model[2].register_forward_hook(self.update)
-
-    def update(self, module, args, output):
-        self.rows.append(output.detach())
+        self.rows, me = [], weakref.ref(self)
+        model[2].register_forward_hook(lambda module, args, output: me().rows.append(output.detach()))
 """,
     "B": """
 def train(meter, report):
@@ -794,8 +794,8 @@ def leaking_script(letter: str) -> Callable[[Any, Callable[[], None]], None]:
         raise ValueError(f"there is no script {letter!r}: choose from {', '.join(_SCRIPTS)}")
     text, file = (_SCRIPTS[letter] + _COMMON).strip() + "\n", f"script_{letter}.py"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    names = {"torch": torch, "nn": nn, "F": F, "device": get_device(), "__name__": f"script_{letter}"}
-    exec(compile(text, file, "exec"), names)
+    names = {"torch": torch, "nn": nn, "F": F, "weakref": weakref, "device": get_device()}
+    exec(compile(text, file, "exec"), names)  # the file's name is no library's: its lines stand in the table
     return names["train"]
 
 
@@ -841,7 +841,7 @@ def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def _stepped(answer: Callable, samples: int, momentum: float) -> tuple[_Watch, dict, Any, bool]:
-    """Run an answer: how it went, what has become of the model, what is returned, whether the batch is whole."""
+    """Run an answer: how it went, what became of the model, the result, whether the batch is as it was."""
     inputs, targets = _data(samples, 3, 12, 12, classes=5)
     model, gradients, before = _pictures_model(), [], inputs.clone()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.4, momentum=momentum)

@@ -4,6 +4,7 @@ Each is what a learner might well write. The right ones differ from the solution
 """
 
 import contextlib
+import copy
 import gc
 import itertools
 import math
@@ -284,6 +285,26 @@ last = epoch(lambda loss, *_: loss.item(), lambda kept, _: kept[-1])
 by_samples = epoch(lambda loss, _, x: loss.item() * len(x), lambda k, loader: sum(k) / len(loader.dataset))
 detached_tensor = epoch(lambda loss, *_: loss.detach())
 returns_nothing = epoch(lambda loss, *_: loss.item(), lambda kept, _: None)
+
+
+def keeps_the_last(model, loader, optimizer):
+    for x, y in loader:
+        keeps_the_last.loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        keeps_the_last.loss.backward()
+        optimizer.step()
+    return keeps_the_last.loss.item()
+
+
+def keeps_one_graph(model, loader, optimizer):
+    total = 0.0
+    for x, y in loader:
+        loss = keeps_one_graph.loss = F.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total / len(loader)
 
 
 def deletes_loss(model, loader, optimizer):
@@ -690,7 +711,17 @@ def forgets_args(step, *args):
     return by_function(step)
 
 
-def clears_frames(step, *args):
+def by_finally(step, *args):
+    try:
+        step(*args)
+        return True
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        gc.collect()
+
+
+def clears_traceback(step, *args):
     try:
         step(*args)
     except torch.OutOfMemoryError:
@@ -806,14 +837,6 @@ def tries_twice(fits, start=1, limit=4096):
     return got
 
 
-def never_ends(fits, start=1, limit=4096):
-    low, high = 0, limit
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (middle, high) if middle == 0 or fits(middle) else (low, middle - 1)
-    return low
-
-
 # name_the_leak
 
 NAMED = {
@@ -882,6 +905,16 @@ def with_checkpoints(model, inputs, targets, optimizer):
         del output, loss
     optimizer.step()
     return total
+
+
+def measures_first(model, inputs, targets, optimizer):
+    """Take as many samples at once as stay under a limit, found on a copy of the model."""
+    double = copy.deepcopy(model)
+    with MemoryMeter("cpu") as meter:
+        double(inputs[:1]).sum().backward()
+    size = max(1, int(90_000 / meter.peak))
+    del double
+    return in_parts(size)(model, inputs, targets, optimizer)
 
 
 def by_grad(model, inputs, targets, optimizer):
@@ -994,6 +1027,8 @@ WRONG = {
         (retains, "are alive at once"),
         (keeps_logits, "bytes behind: keep numbers only"),
         (keeps_inputs, "bytes behind: keep numbers only"),
+        (keeps_the_last, "the value is"),
+        (keeps_one_graph, "a graph is still alive"),
         (deletes_loss, "with the graphs of all batches behind it"),
         (sums, "the sum of the batches' losses"),
         (last, "the value is"),
@@ -1107,8 +1142,8 @@ RIGHT = {
     "train_epoch": [clears_first, by_tensor_sum],
     "collect_predictions": [by_decorator, by_filling, by_lists],
     "activation_norms": [by_with_stack, by_vector_norm],
-    "try_step": [by_function, by_else, by_message],
+    "try_step": [by_function, by_else, by_message, by_finally, clears_traceback],
     "largest_batch": [by_powers, by_recursion],
     "name_the_leak": [named(), lambda: dict(reversed(NAMED.items()))],
-    "train_in_budget": [by_sum, with_checkpoints, by_grad, in_parts(3)],
+    "train_in_budget": [by_sum, measures_first, with_checkpoints, by_grad, in_parts(3)],
 }
