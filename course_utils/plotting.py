@@ -400,6 +400,7 @@ def show_timeline(
     *,
     xlabel: str,
     ylabel: str = "process",
+    kinds: Sequence[str] = (),
     title: str,
     alt: str,
 ) -> None:
@@ -409,13 +410,16 @@ def show_timeline(
         rows: who → pieces of work (start, duration, text). The first word of the text gives the colour.
         xlabel: what the time is counted in; or another length, such as that of blocks of memory.
         ylabel: what the rows are.
+        kinds: first words, in the order of their colours; default: in the order in which they come.
         title, alt: the finding, and the figure in words.
     """
     fig, ax = plt.subplots(figsize=(8, 0.55 * len(rows) + 1.1))
-    kinds: dict[str, str] = {}
+    seen = list(kinds)
     for place, pieces in enumerate(rows.values()):
         for start, duration, text in pieces:
-            color = kinds.setdefault(text.split()[0], (SKY, ORANGE, GREEN, PINK)[len(kinds) % 4])
+            kind = text.split()[0]
+            seen += [] if kind in seen else [kind]
+            color = (SKY, ORANGE, GREEN, PINK)[seen.index(kind) % 4]
             ax.barh(-place, duration, 0.75, left=start, color=color, edgecolor="white")
             ax.text(
                 start + duration / 2, -place, "\n".join(text.split()), ha="center", va="center", fontsize=8
