@@ -780,6 +780,25 @@ def bisects_at_once(fits, start=1, limit=4096):
     return low
 
 
+def start_then_limit(fits, start=1, limit=4096):
+    low, high = (start, limit + 1) if fits(start) else (0, start)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def quadruples(fits, start=1, limit=4096):
+    low, high = 0, start
+    while high <= limit and fits(high):
+        low, high = high, 4 * high
+    high = min(high, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
 def doubles_only(fits, start=1, limit=4096):
     if not fits(start):
         return 0
@@ -1027,16 +1046,16 @@ WRONG = {
         (retains, "are alive at once"),
         (keeps_logits, "bytes behind: keep numbers only"),
         (keeps_inputs, "bytes behind: keep numbers only"),
-        (keeps_the_last, "the value is"),
+        (keeps_the_last, "the last batch's loss"),
         (keeps_one_graph, "a graph is still alive"),
         (deletes_loss, "with the graphs of all batches behind it"),
         (sums, "the sum of the batches' losses"),
-        (last, "the value is"),
+        (last, "the last batch's loss"),
         (by_samples, "the mean over the samples"),
         (detached_tensor, "it returns a tensor; expected: a float"),
         (returns_nothing, "is there a `return`"),
-        (trains_nothing, "nothing is trained"),
-        (sums_before_backward, "the value is"),
+        (trains_nothing, "steps 0 times in 2 batches"),
+        (sums_before_backward, "steps 1 times in 2 batches"),
         (in_evaluation, "was in training mode before"),
         (on_the_model, "bytes behind"),
         (clears_after, "clear them before backward"),
@@ -1079,17 +1098,19 @@ WRONG = {
         (catches_all, "the step's ValueError is swallowed"),
         (catches_runtime, "the step's RuntimeError is swallowed"),
         (bare, "the step's ValueError is swallowed"),
-        (remembers, "something still refers to the error"),
-        (keeps_error, "still alive"),
+        (remembers, "holds the error"),
+        (keeps_error, "holds the error"),
         (tries_again, "runs 2 times"),
         (gives_the_result, "it returns None"),
         (memory_error, "OutOfMemoryError is passed on"),
         (empties, "until gc.collect() is called"),
-        (forgets_args, "its arguments are *args"),
+        (forgets_args, "by *args"),
     ],
     "largest_batch": [
         (one_by_one, "it calls fits 100 times"),
         (bisects_at_once, "expected: start"),
+        (start_then_limit, "is known to fit"),
+        (quadruples, "double first"),
         (doubles_only, "bisection after that"),
         (past_the_limit, "the limit is"),
         (starts_at_least, "a smaller size may"),
@@ -1126,11 +1147,11 @@ WRONG = {
         (in_parts(2, clear_each=True), "only those of the last"),
         (in_parts(2, step_each=True), "the optimizer steps 12 times"),
         (in_parts(2, full_only=True), "the last, smaller part is left out"),
-        (in_parts(2, half=True), "not in half precision"),
-        (in_float16, "not in half precision"),
+        (in_parts(2, half=True), "in half precision?"),
+        (in_float16, "in half precision?"),
         (as_tensor, "it returns a tensor"),
         (first_part_only, "the value is"),
-        (without_training, "at key 'gradients'"),
+        (without_training, "backward is to run"),
         (into_the_batch, "in place"),
     ],
 }
