@@ -7,7 +7,7 @@ import math
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from operator import mul
 from typing import Any
@@ -109,6 +109,10 @@ def _data(samples: int, *shape: int, classes: int) -> tuple[torch.Tensor, torch.
     return inputs, torch.randint(classes, (samples,), generator=generator)
 
 
+def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
 # 1. What stays from step to step
 
 
@@ -188,11 +192,7 @@ def training_bytes(model, optimizer):
 
 @exercise(
     cases=lambda: [
-        ([5, 3, 2], 6),
-        ([4, 7], 3),
-        ([3, 8, 6, 2], 5),
-        ([784, 256, 64, 10], 128),
-        ([2, 9, 9, 9, 9, 1], 1),
+        ([5, 3, 2], 6), ([4, 7], 3), ([3, 8, 6, 2], 5), ([784, 256, 64, 10], 128), ([2, 9, 9, 9, 9, 1], 1)
     ],
     mistakes={
         "this counts elements; expected: bytes, 4 for each": lambda w, b: b * sum(w[:-1]),
@@ -209,7 +209,7 @@ def training_bytes(model, optimizer):
             lambda w, b: 4 * sum((i + 1) * o for i, o in pairwise(w))
         ),
     },
-)
+)  # fmt: skip
 def saved_bytes(widths, batch_size):
     return 4 * batch_size * sum(widths[:-1])
 
@@ -278,9 +278,10 @@ def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
     model = _model()
     optimizer, steps = torch.optim.SGD(model.parameters(), lr=0.4), []
     optimizer.register_step_post_hook(lambda *_: steps.append(len(watch.sizes)))
-    watch = _Watch(model, inputs, targets)
+    watch, before = _Watch(model, inputs, targets), _flat(model.parameters())
     with watch.meter:
         got = answer(model, loader, optimizer)
+    weights = _flat(model.parameters())
     if isinstance(got, torch.Tensor):
         graph = ", with the graphs of all batches behind it" if got.requires_grad else ""
         return Result(..., f"it returns a tensor{graph}; expected: a float: take each loss by item()")
@@ -290,6 +291,8 @@ def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
     if len(steps) != len(loader):
         wrong = f"the optimizer steps {len(steps)} times in {len(loader)} batches; expected: after each"
         return Result(..., wrong)
+    if torch.equal(weights, before):
+        return Result(..., "the weights are as before: no gradient reaches them")
     if many > 1:
         wrong = (
             f"the graphs of {many} batches are alive at once: something keeps a loss or an output with its "
@@ -301,7 +304,6 @@ def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
         wrong = "the model is to stay in training mode"
     else:
         wrong = watch.trouble(len(loader))
-    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
     return Result({"returned": got, "the weights": weights}, wrong)
 
 
@@ -370,6 +372,8 @@ def _predicted(answer: Callable, samples: int, batch_size: int, training: bool) 
         return Result(..., "the model predicts in training mode, with dropout: call eval() first")
     if watch.graphs:
         wrong = "a graph is built for each batch: predict under torch.no_grad()"
+    elif watch.live and watch.live[0] - watch.base > 160 * batch_size + 8 * samples:
+        wrong = "several batches are in memory before the first is predicted: take them one by one"
     elif watch.growth() > 8 * batch_size + 16:
         wrong = (
             f"each batch leaves {watch.growth():.0f} bytes behind, where its classes have {8 * batch_size}: "
@@ -450,16 +454,14 @@ def _normed(answer: Callable, widths: list[int], samples: int, breaks: bool) -> 
         raised = True
     now = _hooks(model)
     if more := [hook for hook in now if hook not in before]:
-        when = (
-            " when the model has raised an error: remove them in `finally`" if breaks else " after the call"
-        )
-        return Result(..., f"{len(more)} hooks are still there{when}")
+        when = "when the model has raised an error: remove them in `finally`" if breaks else "after the call"
+        return Result(..., f"{len(more)} hooks are still there {when}")
     if len(now) < len(before):
         return Result(..., "hooks of others are gone: remove only your own, by their handles")
+    if breaks and not raised:
+        return Result(..., "the model's error is swallowed; expected: it is passed on")
     if breaks:
-        return (
-            "raises" if raised else Result(..., "the model's error is swallowed; expected: it is passed on")
-        )
+        return "raises"
     if isinstance(got, dict) and any(isinstance(value, torch.Tensor) for value in got.values()):
         return Result(..., "the norms are tensors; expected: floats, by item()")
     largest, peak = 4 * samples * max(widths), watch.meter.peak - watch.base
@@ -675,17 +677,8 @@ def _searched(
 
 @exercise(
     cases=lambda: [
-        (11, 1, 64),
-        (0, 1, 64),
-        (16, 1, 4096),
-        (100, 1, 100),
-        (10**6, 1, 3000),
-        (5, 8, 64),
-        (2999, 1, 4096),
-        (700, 32, 1000),
-        (1, 1, 1),
-        (0, 16, 64),
-        (4095, 3, 4096),
+        (11, 1, 64), (0, 1, 64), (16, 1, 4096), (100, 1, 100), (10**6, 1, 3000), (5, 8, 64), (2999, 1, 4096),
+        (700, 32, 1000), (1, 1, 1), (0, 16, 64), (4095, 3, 4096),
     ],
     call=_largest,
     mistakes={
@@ -825,17 +818,13 @@ def _named(answer: Callable, script: str) -> Result:
         return Result(..., f"the keys are {show(list(named))}; expected: 'A' to 'D'")
     for letter, cause in named.items():
         if not isinstance(cause, str) or cause not in CAUSES:
-            return Result(
-                ..., f"{show(cause)} at {letter!r} is none of check.CAUSES: copy the text from there"
-            )
+            return Result(..., f"{show(cause)} at {letter!r} is none of check.CAUSES: copy its text")
     cause, times = Counter(named.values()).most_common(1)[0]
     if times > 1:
         return Result(..., f"{cause!r} occurs {times} times; each script has another cause")
-    if named[script] != _CAUSES[script]:
-        return Result(
-            ..., f"script {script} has another cause: with {named[script]!r}, {_SIGNS[named[script]]}"
-        )
-    return Result(named[script])
+    if (cause := named[script]) != _CAUSES[script]:
+        return Result(..., f"script {script} has another cause: with {cause!r}, {_SIGNS[cause]}")
+    return Result(cause)
 
 
 @exercise(cases=lambda: [(letter,) for letter in _CAUSES], call=_named)
@@ -851,10 +840,6 @@ def _pictures_model() -> nn.Module:
     for _ in range(4):
         layers += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
     return _numbers(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
-
-
-def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 def _stepped(answer: Callable, samples: int, momentum: float) -> tuple[_Watch, dict, Any, bool]:
@@ -874,11 +859,18 @@ def _stepped(answer: Callable, samples: int, momentum: float) -> tuple[_Watch, d
     return watch, state, got, torch.equal(inputs, before)
 
 
+@cache
+def _plain(samples: int, momentum: float) -> tuple[int, dict, float]:
+    """The plain step: the bytes that it adds at its peak, what becomes of the model, and the loss."""
+    watch, state, loss, _ = _stepped(_chunks(samples), samples, momentum)
+    return watch.meter.peak - watch.base, state, loss
+
+
 def _in_budget(answer: Callable, samples: int, momentum: float) -> Any:
     """train_in_budget(model, inputs, targets, optimizer)"""
-    plain, right, loss, _ = _stepped(_chunks(samples), samples, momentum)
+    most, right, loss = _plain(samples, momentum)
     watch, state, got, same = _stepped(answer, samples, momentum)
-    most, peak = (w.meter.peak - w.base for w in (plain, watch))
+    peak = watch.meter.peak - watch.base
     if isinstance(got, torch.Tensor):
         return Result(..., "it returns a tensor; expected: a float, the mean loss")
     if got is None:
@@ -886,7 +878,7 @@ def _in_budget(answer: Callable, samples: int, momentum: float) -> Any:
     if state["steps"] != 1:
         return Result(..., f"the optimizer steps {state['steps']} times; expected: once, for the whole batch")
     if wrong := difference({"loss": got, **state}, {"loss": loss, **right}):
-        size = watch.sizes[0] if watch.sizes else samples
+        size = max([1, *watch.sizes[:1]])
         for why, options in _MISTAKES.items():
             _, theirs, told, _ = _stepped(_chunks(size, **options), samples, momentum)
             if not difference({"loss": got, **state}, {"loss": told, **theirs}):

@@ -296,6 +296,17 @@ def keeps_the_last(model, loader, optimizer):
     return keeps_the_last.loss.item()
 
 
+def cuts_the_graph(model, loader, optimizer):
+    total = 0.0
+    for x, y in loader:
+        loss = F.cross_entropy(model(x).detach().requires_grad_(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total / len(loader)
+
+
 def keeps_one_graph(model, loader, optimizer):
     total = 0.0
     for x, y in loader:
@@ -430,6 +441,20 @@ def remembers_logits(model, loader):
     model.logits = []
     model.register_forward_hook(lambda module, args, output: model.logits.append(output))
     return by_decorator(model, loader)
+
+
+def by_growing(model, loader):
+    mode, classes = model.training, torch.empty(0, dtype=torch.int64)
+    model.eval()
+    for x, _ in loader:
+        with torch.no_grad():
+            classes = torch.cat([classes, model(x).argmax(1).cpu()])
+    model.train(mode)
+    return classes
+
+
+def loads_all(model, loader):
+    return by_growing(model, list(loader))
 
 
 # activation_norms
@@ -1048,6 +1073,7 @@ WRONG = {
         (keeps_inputs, "bytes behind: keep numbers only"),
         (keeps_the_last, "the last batch's loss"),
         (keeps_one_graph, "a graph is still alive"),
+        (cuts_the_graph, "no gradient reaches them"),
         (deletes_loss, "with the graphs of all batches behind it"),
         (sums, "the sum of the batches' losses"),
         (last, "the last batch's loss"),
@@ -1062,6 +1088,7 @@ WRONG = {
     ],
     "collect_predictions": [
         (switches_off, "stay switched off"),
+        (loads_all, "take them one by one"),
         (remembers_logits, "400 bytes more than before"),
         (keeps_outputs, "a graph is built"),
         (keeps_all_logits, "not the logits"),
@@ -1161,7 +1188,7 @@ RIGHT = {
     "saved_bytes": [by_hooks, by_meter, by_layers],
     "live_bytes": [by_dictionary, by_cdata, by_pairs],
     "train_epoch": [clears_first, by_tensor_sum],
-    "collect_predictions": [by_decorator, by_filling, by_lists],
+    "collect_predictions": [by_decorator, by_filling, by_lists, by_growing],
     "activation_norms": [by_with_stack, by_vector_norm],
     "try_step": [by_function, by_else, by_message, by_finally, clears_traceback],
     "largest_batch": [by_powers, by_recursion],
