@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import linecache
 import re
 import sys
 import sysconfig
@@ -32,10 +33,54 @@ MOST = 300_000  # objects that one walk looks at
 Step = tuple[Any, str, bool]  # an object, how it was reached, and whether through an autograd graph
 
 
-@cache
+_libraries: dict[str, bool] = {}  # by file
+
+
 def in_library(code: CodeType) -> bool:
     """Whether a function is one of PyTorch, Python, this course or another package, and not your own."""
-    return code.co_filename.startswith(LIBRARIES) or "site-packages" in code.co_filename
+    file = code.co_filename
+    known = _libraries.get(file)
+    if known is None:
+        known = _libraries[file] = file.startswith(LIBRARIES) or "site-packages" in file
+    return known
+
+
+def line_of(frame: FrameType | None) -> tuple[CodeType, int] | None:
+    """The line of your own code that runs now: the innermost one that is in no library."""
+    while frame is not None:
+        if not in_library(frame.f_code):
+            return frame.f_code, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+def line_text(line: tuple[CodeType, int] | None) -> str:
+    """A line as text, with no path: `train, line 5: loss.backward()`."""
+    if line is None:
+        return "backward"
+    code, number = line
+    source = linecache.getline(code.co_filename, number).strip()
+    source = source if len(source) <= 60 else f"{source[:59]}…"
+    name = "cell" if code.co_name == "<module>" else code.co_name
+    return f"{name}, line {number}" + (f": {source}" if source else "")
+
+
+def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
+    """The storages in which a tensor's values lie: several if it is sparse, or wraps other tensors."""
+    layout = tensor.layout
+    if type(tensor) is not torch.Tensor and hasattr(tensor, "__tensor_flatten__"):
+        parts = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+    elif layout == torch.strided:
+        return [tensor.untyped_storage()]
+    elif layout == torch.sparse_coo:
+        parts = [tensor._indices(), tensor._values()]
+    elif layout in (torch.sparse_csr, torch.sparse_bsr):
+        parts = [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    elif layout in (torch.sparse_csc, torch.sparse_bsc):
+        parts = [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    else:
+        return []  # an opaque layout, such as that of oneDNN
+    return [storage for part in parts for storage in storages_of(part)]
 
 
 def find_names(storages: set[int], frame: FrameType | None) -> dict[int, str]:
@@ -84,19 +129,9 @@ def _owned(thing: nn.Module | Optimizer) -> Iterator[torch.Tensor]:
             yield tensor.grad
 
 
-def _keys(tensor: torch.Tensor) -> Iterator[int]:
+def _keys(tensor: torch.Tensor) -> list[int]:
     """The addresses of a tensor's storages."""
-    if hasattr(tensor, "__tensor_flatten__") and type(tensor) is not torch.Tensor:
-        for name in tensor.__tensor_flatten__()[0]:
-            yield from _keys(getattr(tensor, name))
-    elif tensor.layout == torch.strided:
-        yield tensor.untyped_storage()._cdata
-    elif tensor.layout == torch.sparse_coo:
-        yield tensor._indices().untyped_storage()._cdata
-        yield tensor._values().untyped_storage()._cdata
-    elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
-        for part in (tensor.crow_indices(), tensor.col_indices(), tensor.values()):
-            yield part.untyped_storage()._cdata
+    return [storage._cdata for storage in storages_of(tensor)]
 
 
 # ----------------------------------------------------------------------------------- where to begin

@@ -7,8 +7,9 @@ import math
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
+from operator import mul
 from typing import Any
 
 import torch
@@ -17,7 +18,6 @@ from torch import nn
 from torch.nn.modules import module as global_hooks
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils.device import get_device
 from course_utils.exercises.compare import difference
 from course_utils.exercises.grading import Result, exercise
 from course_utils.exercises.text import kind_of, show
@@ -95,9 +95,9 @@ def _numbers(model: nn.Module, seed: int = 5) -> nn.Module:
     with torch.no_grad():
         for tensor in [*model.parameters(), *model.buffers()]:
             if tensor.is_floating_point():
-                scale = 2 / math.sqrt(tensor[0].numel()) if tensor.dim() > 1 else 1.0
                 numbers = torch.rand(tensor.shape, generator=generator)
-                tensor.copy_(scale * (numbers - 0.5) if tensor.dim() > 1 else numbers + 0.2)
+                spread = math.sqrt(24 / tensor[0].numel()) if tensor.dim() > 1 else 0.2
+                tensor.copy_(spread * (numbers - 0.5) if tensor.dim() > 1 else spread * numbers + 0.1)
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 3.0)
     return model
@@ -107,6 +107,10 @@ def _data(samples: int, *shape: int, classes: int) -> tuple[torch.Tensor, torch.
     generator = torch.Generator().manual_seed(samples)
     inputs = torch.randn(samples, *shape, generator=generator)
     return inputs, torch.randint(classes, (samples,), generator=generator)
+
+
+def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 # 1. What stays from step to step
@@ -188,11 +192,7 @@ def training_bytes(model, optimizer):
 
 @exercise(
     cases=lambda: [
-        ([5, 3, 2], 6),
-        ([4, 7], 3),
-        ([3, 8, 6, 2], 5),
-        ([784, 256, 64, 10], 128),
-        ([2, 9, 9, 9, 9, 1], 1),
+        ([5, 3, 2], 6), ([4, 7], 3), ([3, 8, 6, 2], 5), ([784, 256, 64, 10], 128), ([2, 9, 9, 9, 9, 1], 1)
     ],
     mistakes={
         "this counts elements; expected: bytes, 4 for each": lambda w, b: b * sum(w[:-1]),
@@ -209,7 +209,7 @@ def training_bytes(model, optimizer):
             lambda w, b: 4 * sum((i + 1) * o for i, o in pairwise(w))
         ),
     },
-)
+)  # fmt: skip
 def saved_bytes(widths, batch_size):
     return 4 * batch_size * sum(widths[:-1])
 
@@ -276,16 +276,23 @@ def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
     inputs, targets = _data(samples, 16, classes=20)
     loader = DataLoader(TensorDataset(inputs, targets), batch_size)
     model = _model()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.4)
-    watch = _Watch(model, inputs, targets)
+    optimizer, steps = torch.optim.SGD(model.parameters(), lr=0.4), []
+    optimizer.register_step_post_hook(lambda *_: steps.append(len(watch.sizes)))
+    watch, before = _Watch(model, inputs, targets), _flat(model.parameters())
     with watch.meter:
         got = answer(model, loader, optimizer)
+    weights = _flat(model.parameters())
     if isinstance(got, torch.Tensor):
         graph = ", with the graphs of all batches behind it" if got.requires_grad else ""
         return Result(..., f"it returns a tensor{graph}; expected: a float: take each loss by item()")
     many = max([*watch.alive, watch.graphs_alive()], default=0)
     if got is None:
         return None
+    if len(steps) != len(loader):
+        wrong = f"the optimizer steps {len(steps)} times in {len(loader)} batches; expected: after each"
+        return Result(..., wrong)
+    if torch.equal(weights, before):
+        return Result(..., "the weights are as before: no gradient reaches them")
     if many > 1:
         wrong = (
             f"the graphs of {many} batches are alive at once: something keeps a loss or an output with its "
@@ -297,29 +304,29 @@ def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
         wrong = "the model is to stay in training mode"
     else:
         wrong = watch.trouble(len(loader))
-    weights = torch.cat([p.detach().flatten() for p in model.parameters()])
     return Result({"returned": got, "the weights": weights}, wrong)
 
 
-def _trains(
-    weight: Callable = lambda n, samples, batches: 1 / batches, clear: str = "before", steps: bool = True,
-    first: int = 0,
-) -> Callable:  # fmt: skip
-    """An answer: the sum over the batches of weight(its size, all samples, number of batches) × loss."""
+def _mean(losses: list[float], sizes: list[int]) -> float:
+    return sum(losses) / len(losses)
+
+
+def _trains(total: Callable = _mean, clear: str = "before") -> Callable:
+    """An answer: total(losses, sizes) makes the result of the batches' losses and sizes."""
 
     def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> float:
-        total = 0.0
-        for i, (inputs, targets) in enumerate(loader):
+        losses, sizes = [], []
+        for inputs, targets in loader:
             if clear == "before":
                 optimizer.zero_grad()
             loss = F.cross_entropy(model(inputs), targets)
             loss.backward()
-            if steps:
-                optimizer.step()
+            optimizer.step()
             if clear == "after":
                 optimizer.zero_grad()
-            total += loss.item() * weight(len(targets), len(loader.dataset), len(loader)) * (i >= first)
-        return total
+            losses.append(loss.item())
+            sizes.append(len(targets))
+        return total(losses, sizes)
 
     return train_epoch
 
@@ -328,18 +335,20 @@ def _trains(
     cases=lambda: [(8, 4), (50, 5), (22, 8), (3, 7)],
     call=_epoch,
     mistakes={
-        "this is the sum of the batches' losses; expected: their mean": _trains(lambda n, samples, k: 1.0),
+        "this is the sum of the batches' losses; expected: their mean": _trains(
+            lambda losses, sizes: sum(losses)
+        ),
+        "this is the last batch's loss; expected: the mean of all": _trains(lambda losses, sizes: losses[-1]),
         "this is the mean over the samples; expected: over the batches": _trains(
-            lambda n, samples, k: n / samples
+            lambda losses, sizes: sum(map(mul, losses, sizes)) / sum(sizes)
         ),
         "the sum is divided by the number of samples; expected: of batches": _trains(
-            lambda n, samples, k: 1 / samples
+            lambda losses, sizes: sum(losses) / sum(sizes)
         ),
         "gradients are never cleared": _trains(clear="never"),
         "the first step uses gradients that were there before, too: clear them before backward": _trains(
             clear="after"
         ),
-        "nothing is trained: optimizer.step() is missing": _trains(steps=False),
     },
 )
 def train_epoch(model, loader, optimizer):
@@ -363,6 +372,8 @@ def _predicted(answer: Callable, samples: int, batch_size: int, training: bool) 
         return Result(..., "the model predicts in training mode, with dropout: call eval() first")
     if watch.graphs:
         wrong = "a graph is built for each batch: predict under torch.no_grad()"
+    elif watch.live and watch.live[0] - watch.base > 160 * batch_size + 8 * samples:
+        wrong = "several batches are in memory before the first is predicted: take them one by one"
     elif watch.growth() > 8 * batch_size + 16:
         wrong = (
             f"each batch leaves {watch.growth():.0f} bytes behind, where its classes have {8 * batch_size}: "
@@ -443,16 +454,14 @@ def _normed(answer: Callable, widths: list[int], samples: int, breaks: bool) -> 
         raised = True
     now = _hooks(model)
     if more := [hook for hook in now if hook not in before]:
-        when = (
-            " when the model has raised an error: remove them in `finally`" if breaks else " after the call"
-        )
-        return Result(..., f"{len(more)} hooks are still there{when}")
+        when = "when the model has raised an error: remove them in `finally`" if breaks else "after the call"
+        return Result(..., f"{len(more)} hooks are still there {when}")
     if len(now) < len(before):
         return Result(..., "hooks of others are gone: remove only your own, by their handles")
+    if breaks and not raised:
+        return Result(..., "the model's error is swallowed; expected: it is passed on")
     if breaks:
-        return (
-            "raises" if raised else Result(..., "the model's error is swallowed; expected: it is passed on")
-        )
+        return "raises"
     if isinstance(got, dict) and any(isinstance(value, torch.Tensor) for value in got.values()):
         return Result(..., "the norms are tensors; expected: floats, by item()")
     largest, peak = 4 * samples * max(widths), watch.meter.peak - watch.base
@@ -574,15 +583,20 @@ def _tried(answer: Callable, ending: str, args: tuple) -> Any:
             why = "catch torch.OutOfMemoryError only: any other error is to reach the caller"
             return Result(..., f"the step's {ending} is swallowed: {why}")
     wrong = None
-    if step.runs != [args]:
-        wrong = f"step runs {len(step.runs)} times, once expected; its arguments are *args"
-    elif cyclic:
+    if len(step.runs) != 1:
+        wrong = f"step runs {len(step.runs)} times; expected: once"
+    elif step.runs != [args]:
+        wrong = f"step gets the arguments {show(step.runs[0])}; expected: {show(args)}, by *args"
+    elif cyclic and "cycle" in ending:
         wrong = (
             f"{cyclic} bytes of the failed step are still alive, in a reference cycle, until gc.collect() is "
             "called; inside the `except` block that frees nothing: the error still holds the step's variables"
         )
     elif left:
-        wrong = f"{left} bytes of the step are still alive: something still refers to the error or a result"
+        wrong = (
+            f"{left} bytes of the step are still alive: a variable or a list holds the error, and with it "
+            "the step's variables, or a result: note a boolean"
+        )
     return Result(got, wrong)
 
 
@@ -663,17 +677,8 @@ def _searched(
 
 @exercise(
     cases=lambda: [
-        (11, 1, 64),
-        (0, 1, 64),
-        (16, 1, 4096),
-        (100, 1, 100),
-        (10**6, 1, 3000),
-        (5, 8, 64),
-        (2999, 1, 4096),
-        (700, 32, 1000),
-        (1, 1, 1),
-        (0, 16, 64),
-        (4095, 3, 4096),
+        (11, 1, 64), (0, 1, 64), (16, 1, 4096), (100, 1, 100), (10**6, 1, 3000), (5, 8, 64), (2999, 1, 4096),
+        (700, 32, 1000), (1, 1, 1), (0, 16, 64), (4095, 3, 4096),
     ],
     call=_largest,
     mistakes={
@@ -785,7 +790,7 @@ _SIGNS = {
 CAUSES = tuple(_SIGNS)
 
 
-def leaking_script(letter: str) -> Callable[[Any, Callable[[], None]], None]:
+def leaking_script(letter: str) -> Callable[[MemoryMeter, Callable[[], None]], None]:
     """A training script with a leak: `script(meter, report)` trains for 8 steps, and marks each on the meter.
 
     At its end it calls report(), while all that it has kept is still alive.
@@ -794,9 +799,14 @@ def leaking_script(letter: str) -> Callable[[Any, Callable[[], None]], None]:
         raise ValueError(f"there is no script {letter!r}: choose from {', '.join(_SCRIPTS)}")
     text, file = (_SCRIPTS[letter] + _COMMON).strip() + "\n", f"script_{letter}.py"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    names = {"torch": torch, "nn": nn, "F": F, "weakref": weakref, "device": get_device()}
+    names = {"torch": torch, "nn": nn, "F": F, "weakref": weakref}
     exec(compile(text, file, "exec"), names)  # the file's name is no library's: its lines stand in the table
-    return names["train"]
+
+    def script(meter: MemoryMeter, report: Callable[[], None]) -> None:
+        names["device"] = meter.device
+        names["train"](meter, report)
+
+    return script
 
 
 def _named(answer: Callable, script: str) -> Result:
@@ -808,17 +818,13 @@ def _named(answer: Callable, script: str) -> Result:
         return Result(..., f"the keys are {show(list(named))}; expected: 'A' to 'D'")
     for letter, cause in named.items():
         if not isinstance(cause, str) or cause not in CAUSES:
-            return Result(
-                ..., f"{show(cause)} at {letter!r} is none of check.CAUSES: copy the text from there"
-            )
+            return Result(..., f"{show(cause)} at {letter!r} is none of check.CAUSES: copy its text")
     cause, times = Counter(named.values()).most_common(1)[0]
     if times > 1:
         return Result(..., f"{cause!r} occurs {times} times; each script has another cause")
-    if named[script] != _CAUSES[script]:
-        return Result(
-            ..., f"script {script} has another cause: with {named[script]!r}, {_SIGNS[named[script]]}"
-        )
-    return Result(named[script])
+    if (cause := named[script]) != _CAUSES[script]:
+        return Result(..., f"script {script} has another cause: with {cause!r}, {_SIGNS[cause]}")
+    return Result(cause)
 
 
 @exercise(cases=lambda: [(letter,) for letter in _CAUSES], call=_named)
@@ -836,10 +842,6 @@ def _pictures_model() -> nn.Module:
     return _numbers(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
 
 
-def _flat(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.detach().flatten() for tensor in tensors])
-
-
 def _stepped(answer: Callable, samples: int, momentum: float) -> tuple[_Watch, dict, Any, bool]:
     """Run an answer: how it went, what became of the model, the result, whether the batch is as it was."""
     inputs, targets = _data(samples, 3, 12, 12, classes=5)
@@ -847,7 +849,7 @@ def _stepped(answer: Callable, samples: int, momentum: float) -> tuple[_Watch, d
     optimizer = torch.optim.SGD(model.parameters(), lr=0.4, momentum=momentum)
     optimizer.register_step_pre_hook(
         lambda *_: gradients.append(
-            _flat(torch.zeros(1) if p.grad is None else p.grad for p in model.parameters())
+            _flat(torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters())
         )
     )
     watch = _Watch(model, inputs, targets)
@@ -857,11 +859,18 @@ def _stepped(answer: Callable, samples: int, momentum: float) -> tuple[_Watch, d
     return watch, state, got, torch.equal(inputs, before)
 
 
+@cache
+def _plain(samples: int, momentum: float) -> tuple[int, dict, float]:
+    """The plain step: the bytes that it adds at its peak, what becomes of the model, and the loss."""
+    watch, state, loss, _ = _stepped(_chunks(samples), samples, momentum)
+    return watch.meter.peak - watch.base, state, loss
+
+
 def _in_budget(answer: Callable, samples: int, momentum: float) -> Any:
     """train_in_budget(model, inputs, targets, optimizer)"""
-    plain, right, loss, _ = _stepped(_chunks(samples), samples, momentum)
+    most, right, loss = _plain(samples, momentum)
     watch, state, got, same = _stepped(answer, samples, momentum)
-    most, peak = (w.meter.peak - w.base for w in (plain, watch))
+    peak = watch.meter.peak - watch.base
     if isinstance(got, torch.Tensor):
         return Result(..., "it returns a tensor; expected: a float, the mean loss")
     if got is None:
@@ -869,18 +878,22 @@ def _in_budget(answer: Callable, samples: int, momentum: float) -> Any:
     if state["steps"] != 1:
         return Result(..., f"the optimizer steps {state['steps']} times; expected: once, for the whole batch")
     if wrong := difference({"loss": got, **state}, {"loss": loss, **right}):
-        size = watch.sizes[0] if watch.sizes else samples
+        size = max([1, *watch.sizes[:1]])
         for why, options in _MISTAKES.items():
             _, theirs, told, _ = _stepped(_chunks(size, **options), samples, momentum)
             if not difference({"loss": got, **state}, {"loss": told, **theirs}):
                 return Result(..., why)
         good, mine = (part["gradients"][0] for part in (right, state))
-        off = ((mine - good).norm() / good.norm()).item() if len(mine) == len(good) else 1.0
-        if 1e-5 < off < 0.01:
-            wrong = f"the gradients are off by {off:.2%}: compute in float32, not in half precision"
+        off = ((mine - good).norm() / good.norm()).item()
+        if not mine.any():
+            wrong = "at the optimizer's step there are no gradients: backward is to run for each part"
+        elif 1e-5 < off < 0.03:
+            wrong = f"the gradients are off by {off:.2%}: is a part computed in half precision?"
         return Result(..., wrong)
     if peak > 1.05 * most / 6:
-        wrong = f"at its peak the step adds {peak:,} bytes; expected: a sixth of {most:,}, {most // 6:,}"
+        wrong = (
+            f"at its peak the step adds {peak:,} bytes; expected: {most // 6:,}, a sixth of the plain step's"
+        )
         if max(watch.alive, default=0) > 1:
             wrong += f". The graphs of {max(watch.alive) + 1} parts are alive at once: backward frees each"
         elif watch.sizes and max(watch.sizes) > samples // 9:

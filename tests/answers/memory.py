@@ -296,6 +296,17 @@ def keeps_the_last(model, loader, optimizer):
     return keeps_the_last.loss.item()
 
 
+def cuts_the_graph(model, loader, optimizer):
+    total = 0.0
+    for x, y in loader:
+        loss = F.cross_entropy(model(x).detach().requires_grad_(), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total / len(loader)
+
+
 def keeps_one_graph(model, loader, optimizer):
     total = 0.0
     for x, y in loader:
@@ -430,6 +441,20 @@ def remembers_logits(model, loader):
     model.logits = []
     model.register_forward_hook(lambda module, args, output: model.logits.append(output))
     return by_decorator(model, loader)
+
+
+def by_growing(model, loader):
+    mode, classes = model.training, torch.empty(0, dtype=torch.int64)
+    model.eval()
+    for x, _ in loader:
+        with torch.no_grad():
+            classes = torch.cat([classes, model(x).argmax(1).cpu()])
+    model.train(mode)
+    return classes
+
+
+def loads_all(model, loader):
+    return by_growing(model, list(loader))
 
 
 # activation_norms
@@ -780,6 +805,25 @@ def bisects_at_once(fits, start=1, limit=4096):
     return low
 
 
+def start_then_limit(fits, start=1, limit=4096):
+    low, high = (start, limit + 1) if fits(start) else (0, start)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def quadruples(fits, start=1, limit=4096):
+    low, high = 0, start
+    while high <= limit and fits(high):
+        low, high = high, 4 * high
+    high = min(high, limit + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
 def doubles_only(fits, start=1, limit=4096):
     if not fits(start):
         return 0
@@ -1027,22 +1071,24 @@ WRONG = {
         (retains, "are alive at once"),
         (keeps_logits, "bytes behind: keep numbers only"),
         (keeps_inputs, "bytes behind: keep numbers only"),
-        (keeps_the_last, "the value is"),
+        (keeps_the_last, "the last batch's loss"),
         (keeps_one_graph, "a graph is still alive"),
+        (cuts_the_graph, "no gradient reaches them"),
         (deletes_loss, "with the graphs of all batches behind it"),
         (sums, "the sum of the batches' losses"),
-        (last, "the value is"),
+        (last, "the last batch's loss"),
         (by_samples, "the mean over the samples"),
         (detached_tensor, "it returns a tensor; expected: a float"),
         (returns_nothing, "is there a `return`"),
-        (trains_nothing, "nothing is trained"),
-        (sums_before_backward, "the value is"),
+        (trains_nothing, "steps 0 times in 2 batches"),
+        (sums_before_backward, "steps 1 times in 2 batches"),
         (in_evaluation, "was in training mode before"),
         (on_the_model, "bytes behind"),
         (clears_after, "clear them before backward"),
     ],
     "collect_predictions": [
         (switches_off, "stay switched off"),
+        (loads_all, "take them one by one"),
         (remembers_logits, "400 bytes more than before"),
         (keeps_outputs, "a graph is built"),
         (keeps_all_logits, "not the logits"),
@@ -1079,17 +1125,19 @@ WRONG = {
         (catches_all, "the step's ValueError is swallowed"),
         (catches_runtime, "the step's RuntimeError is swallowed"),
         (bare, "the step's ValueError is swallowed"),
-        (remembers, "something still refers to the error"),
-        (keeps_error, "still alive"),
+        (remembers, "holds the error"),
+        (keeps_error, "holds the error"),
         (tries_again, "runs 2 times"),
         (gives_the_result, "it returns None"),
         (memory_error, "OutOfMemoryError is passed on"),
         (empties, "until gc.collect() is called"),
-        (forgets_args, "its arguments are *args"),
+        (forgets_args, "by *args"),
     ],
     "largest_batch": [
         (one_by_one, "it calls fits 100 times"),
         (bisects_at_once, "expected: start"),
+        (start_then_limit, "is known to fit"),
+        (quadruples, "double first"),
         (doubles_only, "bisection after that"),
         (past_the_limit, "the limit is"),
         (starts_at_least, "a smaller size may"),
@@ -1126,11 +1174,11 @@ WRONG = {
         (in_parts(2, clear_each=True), "only those of the last"),
         (in_parts(2, step_each=True), "the optimizer steps 12 times"),
         (in_parts(2, full_only=True), "the last, smaller part is left out"),
-        (in_parts(2, half=True), "not in half precision"),
-        (in_float16, "not in half precision"),
+        (in_parts(2, half=True), "in half precision?"),
+        (in_float16, "in half precision?"),
         (as_tensor, "it returns a tensor"),
         (first_part_only, "the value is"),
-        (without_training, "at key 'gradients'"),
+        (without_training, "backward is to run"),
         (into_the_batch, "in place"),
     ],
 }
@@ -1140,7 +1188,7 @@ RIGHT = {
     "saved_bytes": [by_hooks, by_meter, by_layers],
     "live_bytes": [by_dictionary, by_cdata, by_pairs],
     "train_epoch": [clears_first, by_tensor_sum],
-    "collect_predictions": [by_decorator, by_filling, by_lists],
+    "collect_predictions": [by_decorator, by_filling, by_lists, by_growing],
     "activation_norms": [by_with_stack, by_vector_norm],
     "try_step": [by_function, by_else, by_message, by_finally, clears_traceback],
     "largest_batch": [by_powers, by_recursion],
