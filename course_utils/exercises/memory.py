@@ -836,9 +836,7 @@ def name_the_leak():
 
 
 def _pictures_model() -> nn.Module:
-    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()]
-    for _ in range(4):
-        layers += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
     return _numbers(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
 
 
@@ -960,6 +958,6 @@ _MISTAKES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@exercise(cases=lambda: [(24, 0.0), (25, 0.9), (31, 0.0)], call=_in_budget)
+@exercise(cases=lambda: [(24, 0.0), (25, 0.9), (19, 0.0)], call=_in_budget)
 def train_in_budget(model, inputs, targets, optimizer):
     return _chunks(3)(model, inputs, targets, optimizer)
