@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import UninitializedTensorMixin
 from torch.optim import Optimizer
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -48,8 +49,9 @@ def in_library(code: CodeType) -> bool:
 def line_of(frame: FrameType | None) -> tuple[CodeType, int] | None:
     """The line of your own code that runs now: the innermost one that is in no library."""
     while frame is not None:
-        if not in_library(frame.f_code):
-            return frame.f_code, frame.f_lineno
+        code = frame.f_code
+        if not _libraries.get(code.co_filename) and not in_library(code):
+            return code, frame.f_lineno
         frame = frame.f_back
     return None
 
@@ -67,6 +69,8 @@ def line_text(line: tuple[CodeType, int] | None) -> str:
 
 def storages_of(tensor: torch.Tensor) -> list[torch.UntypedStorage]:
     """The storages in which a tensor's values lie: several if it is sparse, or wraps other tensors."""
+    if isinstance(tensor, UninitializedTensorMixin):
+        return []
     layout = tensor.layout
     if type(tensor) is not torch.Tensor and hasattr(tensor, "__tensor_flatten__"):
         parts = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
@@ -97,18 +101,16 @@ def find_names(storages: set[int], frame: FrameType | None) -> dict[int, str]:
     with _disable_current_modes():
         roots = list(_roots(frame))
         for owner in (nn.Module, Optimizer):
-            for label, thing in roots:
+            for name, thing, where in roots:
                 if isinstance(thing, owner):
                     for tensor in _owned(thing):
                         for key in _keys(tensor):
                             if key in storages:
-                                owners.setdefault(key, label)
+                                owners.setdefault(key, name + where)
         rest = storages - owners.keys()
-        for label, thing in roots:
-            if not rest:
-                break
-            for key, name, by_graph in _walk(thing, label, rest):
-                (graphs if by_graph else direct).setdefault(key, {})[name] = None
+        for root, thing, where in roots if rest else ():
+            for key, name, by_graph in _walk(thing, root, rest):
+                (graphs if by_graph else direct).setdefault(key, {})[name + where] = None
         roots = thing = None
     for key, names in (graphs | direct).items():
         owners[key] = ", ".join([name for name in names if name][:2])
@@ -137,23 +139,23 @@ def _keys(tensor: torch.Tensor) -> list[int]:
 # ----------------------------------------------------------------------------------- where to begin
 
 
-def _roots(frame: FrameType | None) -> Iterator[tuple[str, Any]]:
-    """Names and what they stand for: in running functions, your modules, the notebook, the last error."""
+def _roots(frame: FrameType | None) -> Iterator[tuple[str, Any, str]]:
+    """Names, what they stand for, and where: running functions, modules, the notebook, the last error."""
     while frame is not None:
         code = frame.f_code
         if not in_library(code) or code.co_filename.startswith(TRAINING):
             for name, value in _locals(frame):
-                yield f"{name} in {code.co_name}", value
+                yield name, value, f" in {code.co_name}"
         frame = frame.f_back
     for module in list(sys.modules.values()):
         if isinstance(module, ModuleType) and _is_yours(module):
             for name, value in list(vars(module).items()):
                 if not SHELL.fullmatch(name):
-                    yield name, value
+                    yield name, value, ""
     yield from _notebook()
     for name in ("last_exc", "last_value", "last_traceback"):
-        yield "", getattr(sys, name, None)
-    yield "", sys.exception()
+        yield "", getattr(sys, name, None), ""
+    yield "", sys.exception(), ""
 
 
 def _locals(frame: FrameType) -> list[tuple[str, Any]]:
@@ -174,7 +176,7 @@ def _is_yours(module: ModuleType) -> bool:
     return file is not None and not file.startswith(LIBRARIES) and "site-packages" not in file
 
 
-def _notebook() -> Iterator[tuple[str, Any]]:
+def _notebook() -> Iterator[tuple[str, Any, str]]:
     """What IPython keeps: outputs, and the last error where `%debug` looks for it."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None:
@@ -182,20 +184,20 @@ def _notebook() -> Iterator[tuple[str, Any]]:
     names = shell.user_ns
     outputs = names.get("Out", {})
     for number, value in outputs.items():
-        yield f"Out[{number}]", value
+        yield f"Out[{number}]", value, ""
     for name in ("_", "__", "___"):
         if not any(names.get(name) is value for value in outputs.values()):
-            yield name, names.get(name)
+            yield name, names.get(name), ""
     tracer = getattr(shell, "InteractiveTB", None)
-    yield "", getattr(tracer, "evalue", None)
-    yield "", getattr(tracer, "tb", None)
+    yield "", getattr(tracer, "evalue", None), ""
+    yield "", getattr(tracer, "tb", None), ""
     for result in (
         getattr(shell, "last_execution_result", None),
         getattr(getattr(shell, "displayhook", None), "exec_result", None),
     ):
-        yield "", getattr(result, "error_in_exec", None)
+        yield "", getattr(result, "error_in_exec", None), ""
         if getattr(result, "result", None) is not None:
-            yield "the last result", result.result
+            yield "the last result", result.result, ""
 
 
 # ----------------------------------------------------------------------------------- the walk

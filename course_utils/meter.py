@@ -37,6 +37,7 @@ UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 Tensor = torch._C.TensorBase  # what all tensors are; quicker to test for than torch.Tensor
 backward_pass = torch._C._current_graph_task_id  # its number, or -1 outside of backward passes
 thread = threading.get_ident
+ones_like = torch.ops.aten.ones_like.default
 
 
 def format_bytes(number: int) -> str:
@@ -86,7 +87,9 @@ class MemoryMeter(TorchDispatchMode):
     Counted is what operations inside the block make or use: a tensor from before the block counts from
     its first use, or at once after `watch`. Tensors that outlive the block are followed further: `live`
     falls when they are freed. Only operations of the thread that entered the block (and of the backward
-    passes that it starts) are seen.
+    passes that it starts) are seen. Not seen is what PyTorch makes without an operation until one uses it,
+    such as a generator's state, and the 8 bytes of a number that a graph keeps for `x * 3`. Functions
+    compiled by `torch.compile` run uncompiled in the block.
 
     Args:
         device: the device to count on, such as "cpu" or "cuda:0"; default: that of `get_device()`.
@@ -101,10 +104,6 @@ class MemoryMeter(TorchDispatchMode):
     """
 
     supports_higher_order_operators = True
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # saves a wrapper around each operation; nothing in here is compiled
 
     def __init__(self, device: torch.device | str | None = None, limit: str | int | None = None) -> None:
         super().__init__()
@@ -124,6 +123,7 @@ class MemoryMeter(TorchDispatchMode):
         self._task = -1  # the backward pass of the last operation
         self._handles: list[Any] = []
         self._process, self._thread = os.getpid(), threading.get_ident()
+        self._devices: dict[torch.device, bool] = {}  # whether tensors there are counted
         self._only_fake = False
 
     # ------------------------------------------------------------------------------- entering and leaving
@@ -141,6 +141,12 @@ class MemoryMeter(TorchDispatchMode):
             optimizer_hooks.register_optimizer_step_pre_hook(self._before_step),
             optimizer_hooks.register_optimizer_step_post_hook(self._after_step),
         ]
+        if self.limit is not None and self.device.type == "cuda":
+            self._fraction = torch.cuda.get_per_process_memory_fraction(self.device)
+            torch.cuda.empty_cache()
+            total = torch.cuda.get_device_properties(self.device).total_memory
+            room = torch.cuda.memory_reserved(self.device) + self.limit
+            torch.cuda.set_per_process_memory_fraction(min(room / total, self._fraction), self.device)
         self._end = None
         self._thread = threading.get_ident()
         return super().__enter__()
@@ -149,6 +155,8 @@ class MemoryMeter(TorchDispatchMode):
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        if self.limit is not None and self.device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(self._fraction, self.device)
         self._find_gradients()
         self._end = len(self._events)
         above = []  # modes that were entered later and not left, as by a generator that waits
@@ -182,6 +190,8 @@ class MemoryMeter(TorchDispatchMode):
 
     def _look(self, func: Callable, args: Sequence[Any], kwargs: dict | None, result: Any) -> int:
         """Count what is new among the tensors of an operation; return the bytes that pass the limit, or 0."""
+        if self._stepping and args and result is args[0] and self._met(result) is not None:
+            return 0  # in place
         task = backward_pass()
         if task != self._task:
             if self._task != -1:
@@ -204,7 +214,7 @@ class MemoryMeter(TorchDispatchMode):
             if self._met(tensor) is None:
                 if self._stacks.get(thread()):
                     kind = ACTIVATIONS
-                elif graph and torch.is_grad_enabled() and func is not torch.ops.aten.ones_like.default:
+                elif graph and torch.is_grad_enabled() and func is not ones_like:
                     kind = ACTIVATIONS  # but not the ones with which a backward pass starts
                 else:
                     kind = OTHER if derived or task != -1 or self._stepping else INPUTS
@@ -216,7 +226,7 @@ class MemoryMeter(TorchDispatchMode):
         """The record of a tensor's storage, if it is known with the size that it has."""
         try:
             storage = tensor.untyped_storage()
-        except (NotImplementedError, RuntimeError):  # a sparse tensor has several
+        except (NotImplementedError, RuntimeError, ValueError):  # sparse: it has several; lazy: none yet
             return None
         record = self._records.get(storage._cdata)
         return record if record is not None and record.bytes == storage.nbytes() else None
@@ -244,22 +254,25 @@ class MemoryMeter(TorchDispatchMode):
 
     def _counts(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor is on the meter's device (and fake, where nothing else is to be counted)."""
-        device, mine = tensor.device, self.device
-        if device.type != mine.type or (mine.index is not None and device.index not in (None, mine.index)):
-            return False
-        return not self._only_fake or hasattr(tensor, "fake_mode")
+        device = tensor.device
+        counted = self._devices.get(device)
+        if counted is None:
+            counted = device.type == self.device.type and self.device.index in (None, device.index)
+            self._devices[device] = counted
+        return counted and (not self._only_fake or hasattr(tensor, "fake_mode"))
 
     def _at_home(self) -> bool:
         """Whether this is no copy of the meter in a data loader's worker."""
         return os.getpid() == self._process
 
     def _change(self, record: _Record, change: int) -> None:
-        self._events.append((record, change))
+        events = self._events
+        events.append((record, change))
         self.live += change
         if self.live > self.peak:
             self.peak = self.live
-            self._peak_at = len(self._events)
-        if len(self._events) > HISTORY:
+            self._peak_at = len(events)
+        if len(events) > HISTORY:
             self._forget(HISTORY // 2)
 
     def _freed(self, record: _Record) -> None:
@@ -411,6 +424,9 @@ class MemoryMeter(TorchDispatchMode):
                     self._name(thing)
                 for module in thing.modules():
                     self._know(module)
+                for parameter in thing.parameters():
+                    if parameter.grad is not None:
+                        self._label(parameter.grad, GRADIENTS, self._module_of(parameter))
             elif isinstance(thing, Optimizer):
                 self._know_state(thing)
             elif isinstance(thing, torch.Tensor):
