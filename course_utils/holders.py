@@ -30,6 +30,7 @@ LIBRARIES = tuple(
 TRAINING = tuple(str(Path(file).parent) for file in (torch.__file__, __file__))
 SHELL = re.compile(r"_+|_\d+|_i+\d*|_oh|_dh|_ih|_exit_code|In|Out|exit|quit|get_ipython|__\w+__")
 MACHINERY = ("IPython", "ipykernel", "traitlets", "zmq", "asyncio", "_pytest", "matplotlib", "logging")
+COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>")  # functions of their own before Python 3.12
 MOST = 300_000  # objects that one walk looks at
 Step = tuple[Any, str, bool]  # an object, how it was reached, and whether through an autograd graph
 
@@ -50,7 +51,8 @@ def line_of(frame: FrameType | None) -> tuple[CodeType, int] | None:
     """The line of your own code that runs now: the innermost one that is in no library."""
     while frame is not None:
         code = frame.f_code
-        if not _libraries.get(code.co_filename) and not in_library(code):
+        own = not _libraries.get(code.co_filename) and not in_library(code)
+        if own and code.co_name not in COMPREHENSIONS:
             return code, frame.f_lineno
         frame = frame.f_back
     return None

@@ -822,6 +822,36 @@ def test_old_history_is_summed_up(monkeypatch):
     del kept
 
 
+def test_the_figure_shows_kinds_marks_and_the_limit(monkeypatch):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    from course_utils import plotting
+
+    figures = []
+    monkeypatch.setattr(plotting, "show", lambda fig, alt: figures.append((fig, alt)))
+    with memory_budget("1 MiB", "cpu") as meter:
+        weight = nn.Parameter(torch.ones(1000))
+        for number in range(3000):
+            (weight * 2).sum().backward()
+            if number in (0, 2999):
+                meter.mark(f"step {number}")
+    plotting.show_memory(meter, title="The gradients stay", alt="flat")
+    (fig, alt) = figures.pop()
+    names = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert (names, alt) == (["limit", "other", "activations", "gradients", "parameters"], "flat")
+    (ax,) = fig.axes
+    heights = [area.get_paths()[0].vertices[:, 1].max() for area in ax.collections]
+    assert max(heights) * MIB == pytest.approx(meter.peak)
+    ticks = ax.child_axes[0].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == ["step 0", "step 2999"]
+    plotting.show_memory(meter, title="The end", alt="flat", start="step 2999")
+    assert figures.pop()[0].axes[0].get_xlim()[0] == dict(meter.marks)["step 2999"]
+    with pytest.raises(ValueError, match="start='end' is no mark: the meter has"):
+        plotting.show_memory(meter, title="", alt="flat", start="end")
+    with pytest.raises(ValueError, match="the meter has counted nothing"):
+        plotting.show_memory(MemoryMeter("cpu"), title="", alt="flat")
+    plt.close("all")
+
+
 # ----------------------------------------------------------------------------------- prediction
 
 
