@@ -198,20 +198,21 @@ class MemoryMeter(TorchDispatchMode):
                 self._find_gradients()
             self._task = task
         derived = graph = False
+        met = self._met
         for tensor in () if self._stepping else _tensors(args, kwargs):
-            record = self._met(tensor)
+            record = met(tensor)
             if record is None:
                 if refused := self._add(tensor, INPUTS if task == -1 else OTHER):
                     return refused
-                record = self._met(tensor)
+                record = met(tensor)
             if record is not None and record.kind is not INPUTS:
                 derived = True
             if tensor.requires_grad:
                 graph = True
                 if tensor.is_leaf and id(tensor) not in self._leaves:
                     self._new_leaf(tensor)
-        for tensor in _tensors((result,)):
-            if self._met(tensor) is None:
+        for tensor in (result,) if isinstance(result, Tensor) else _tensors((result,)):
+            if met(tensor) is None:
                 if self._stacks.get(thread()):
                     kind = ACTIVATIONS
                 elif graph and torch.is_grad_enabled() and func is not ones_like:
@@ -287,6 +288,8 @@ class MemoryMeter(TorchDispatchMode):
             self._peak_at = self._snapshot(self._peak_at) if early else self._peak_at - number
         self._base = self._snapshot(number)
         del self._events[:number]
+        if self._end is not None:
+            self._end = max(self._end - number, 0)
         self.marks = [(label, place - number) for label, place in self.marks if place >= number]
 
     def _refused_by_allocator(self, error: RuntimeError) -> int:
@@ -310,8 +313,8 @@ class MemoryMeter(TorchDispatchMode):
         """Say for certain what a tensor is, for the past as well; count it if it is new."""
         record = self._met(tensor)
         if record is None:
-            if add:
-                self._add(tensor, kind, module)
+            if add and (refused := self._add(tensor, kind, module)):
+                raise torch.OutOfMemoryError(self._message(refused))
             storages = storages_of(tensor)
             records = [self._records.get(storage._cdata) for storage in storages]
         else:
@@ -346,10 +349,10 @@ class MemoryMeter(TorchDispatchMode):
         stack = self._stacks.setdefault(thread(), [])
         if not stack and module not in self._names:
             self._name(module)
-        stack.append(module)
         if self._counts_here():
             self._stepping = False
             self._know(module)
+        stack.append(module)
 
     def _leave_module(self, module: nn.Module, args: tuple, result: Any) -> None:
         stack = self._stacks.get(thread(), [])
@@ -430,7 +433,8 @@ class MemoryMeter(TorchDispatchMode):
             elif isinstance(thing, Optimizer):
                 self._know_state(thing)
             elif isinstance(thing, torch.Tensor):
-                self._add(thing, INPUTS)
+                if refused := self._add(thing, INPUTS):
+                    raise torch.OutOfMemoryError(self._message(refused))
             else:
                 raise TypeError(f"watch got a {type(thing).__name__}: give modules, optimisers and tensors.")
 

@@ -590,6 +590,27 @@ def test_a_budget_refuses_and_all_goes_on():
         torch.empty(10**15)  # without a budget, an error stays what it is
 
 
+def test_what_existed_before_can_pass_the_budget():
+    model = nn.Sequential(nn.Linear(100, 100))
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 100)).sum().backward()
+    optimizer.step()
+    for use in (
+        lambda meter: meter.watch(model),
+        lambda meter: meter.watch(torch.ones(20_000)),
+        lambda meter: model(torch.ones(1, 100)),
+        lambda meter: optimizer.step(),
+    ):
+        meter = memory_budget("30 KiB", "cpu")
+        with meter, pytest.raises(torch.OutOfMemoryError, match=r"The budget is 30.00 KiB"):
+            use(meter)
+        assert meter.peak <= 30 * 1024
+        assert not any(meter._stacks.values())
+    x, share = torch.ones(20_000), r"78\.91 KiB of it optimizer state"
+    with memory_budget("200 KiB", "cpu") as meter, pytest.raises(torch.OutOfMemoryError, match=share):
+        meter.watch(model, optimizer, x)
+
+
 def test_an_error_of_the_budget_keeps_alive_only_what_your_code_holds():
     def step():
         hidden = torch.ones(1000)
