@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules import module as global_hooks
+from torch.utils.checkpoint import checkpoint_sequential
 from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils.exercises.compare import difference
@@ -31,27 +32,28 @@ class _Token:
 
 
 class _Watch:
-    """What a model goes through while an answer uses it; a list has one entry for each forward pass."""
+    """What a model goes through while an answer uses it; a list has one entry for each forward pass.
 
-    def __init__(self, model: nn.Module, *others: Any) -> None:
+    `at` is the layer whose calls count as forward passes; default: the model itself.
+    """
+
+    def __init__(self, model: nn.Module, *others: Any, at: nn.Module | None = None) -> None:
         torch.set_num_threads(1)  # several cost more than they save here; set back after the check
         self.model, self.meter = model, MemoryMeter("cpu")
         self.sizes, self.modes, self.alive, self.live, self.graphs = [], [], [], [], []
         self.started_in = [module.training for module in model.modules()]
-        model.register_forward_pre_hook(self._before)
-        model.register_forward_hook(self._after)
+        entry = model if at is None else at
+        entry.register_forward_pre_hook(self._before)
+        entry.register_forward_hook(self._after)
         with self.meter:
-            self.meter.watch(model, *others)
-            for parameter in model.parameters():
-                if parameter.grad is not None:
-                    self.meter.watch(parameter.grad)
-        self.base = self.meter.live
+            self.meter.watch(model, *others, *self.gradients())
+        self.base, self.start = self.meter.live, self.held()
 
     def _before(self, module: nn.Module, args: tuple) -> None:
         self.sizes.append(len(args[0]) if args else 0)
         self.modes.append(module.training)
         self.alive.append(self.graphs_alive())
-        self.live.append(self.meter.live)
+        self.live.append(self.held())
 
     def _after(self, module: nn.Module, args: tuple, output: torch.Tensor) -> None:
         if output.grad_fn is not None:
@@ -64,13 +66,27 @@ class _Watch:
     def graphs_alive(self) -> int:
         return sum(graph() is not None for graph in self.graphs)
 
+    def gradients(self) -> list[torch.Tensor]:
+        return [p.grad for p in self.model.parameters() if p.grad is not None]
+
+    def held(self) -> int:
+        """Bytes that are alive, but for the gradients, which may be cleared sooner or later."""
+        return self.meter.live - sum(gradient.nbytes for gradient in self.gradients())
+
     def growth(self) -> float:
         """Bytes by which each batch leaves more behind, from the third of equal size on."""
         live = [n for n, size in zip(self.live, self.sizes, strict=True) if size == self.sizes[0]][2:]
         return (live[-1] - live[0]) / (len(live) - 1) if len(live) > 1 else 0.0
 
-    def left(self) -> int:
-        return self.meter.live - self.base
+    def stuck(self, allowed: int) -> str | None:
+        """What is wrong if a forward pass begins with more bytes than its batch and what may be left need."""
+        extra = [n - self.start - allowed for n in self.live]
+        if max(extra, default=0) <= 0:
+            return None
+        if extra[0] > 0:
+            return "several batches are in memory when the model gets the first: take them one by one"
+        why = f"{max(extra)} bytes too many are alive when the model gets a batch: of earlier batches keep"
+        return f"{why} numbers only, no inputs or outputs, and no graph, as by retain_graph"
 
     def trouble(self, calls: int | None, spare: int = 0) -> str | None:
         """What is wrong after an answer that was to call the model so often, and may keep `spare` bytes."""
@@ -79,8 +95,8 @@ class _Watch:
             return f"the model is called {len(self.sizes)} times; expected: {calls}"
         if self.graphs_alive():
             return "a graph is still alive after the call: keep numbers only"
-        if self.left() > spare + 256:
-            return f"{self.left() - spare} bytes more than before are alive after the call"
+        if (left := self.held() - self.start - spare) > 256:
+            return f"{left} bytes more than before are alive after the call"
         if not torch.is_grad_enabled():
             return "gradients stay switched off for all that comes after: write `with torch.no_grad():`"
         if now != self.started_in:
@@ -163,6 +179,9 @@ def _frozen() -> nn.Module:
     mistakes={
         "these are numbers of elements; expected: bytes, each with its element_size()": _stays(torch.numel),
         "the step counters are missing: 4 bytes for each trained parameter": _stays(adam=lambda n: 2 * n),
+        "the step counters are missing, and frozen parameters have neither gradient nor state": _stays(
+            trained=lambda p: True, adam=lambda n: 2 * n
+        ),
         "Adam keeps two tensors for each trained parameter: the means of the gradient and of its square": (
             _stays(adam=lambda n: n + 4)
         ),
@@ -267,15 +286,11 @@ def live_bytes(tensors):
 # 4. An epoch that keeps nothing
 
 
-def _model() -> nn.Module:
-    return _numbers(nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 20)))
-
-
 def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
     """train_epoch(model, loader, optimizer)"""
-    inputs, targets = _data(samples, 16, classes=20)
+    inputs, targets = _data(samples, 64, classes=20)
     loader = DataLoader(TensorDataset(inputs, targets), batch_size)
-    model = _model()
+    model = _numbers(nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 20)))
     optimizer, steps = torch.optim.SGD(model.parameters(), lr=0.4), []
     optimizer.register_step_post_hook(lambda *_: steps.append(len(watch.sizes)))
     watch, before = _Watch(model, inputs, targets), _flat(model.parameters())
@@ -303,15 +318,11 @@ def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
     elif not all(watch.modes):
         wrong = "the model is to stay in training mode"
     else:
-        wrong = watch.trouble(len(loader))
+        wrong = watch.stuck((264 + 160) * batch_size + 64) or watch.trouble(len(loader))
     return Result({"returned": got, "the weights": weights}, wrong)
 
 
-def _mean(losses: list[float], sizes: list[int]) -> float:
-    return sum(losses) / len(losses)
-
-
-def _trains(total: Callable = _mean, clear: str = "before") -> Callable:
+def _trains(total: Callable = lambda each, n: sum(each) / len(each), clear: str = "before") -> Callable:
     """An answer: total(losses, sizes) makes the result of the batches' losses and sizes."""
 
     def train_epoch(model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> float:
@@ -332,23 +343,19 @@ def _trains(total: Callable = _mean, clear: str = "before") -> Callable:
 
 
 @exercise(
-    cases=lambda: [(8, 4), (50, 5), (22, 8), (3, 7)],
+    cases=lambda: [(16, 4), (30, 5), (22, 8), (3, 7)],
     call=_epoch,
     mistakes={
-        "this is the sum of the batches' losses; expected: their mean": _trains(
-            lambda losses, sizes: sum(losses)
-        ),
-        "this is the last batch's loss; expected: the mean of all": _trains(lambda losses, sizes: losses[-1]),
+        "this is the sum of the batches' losses; expected: their mean": _trains(lambda each, n: sum(each)),
+        "this is the last batch's loss; expected: the mean of all": _trains(lambda each, n: each[-1]),
         "this is the mean over the samples; expected: over the batches": _trains(
-            lambda losses, sizes: sum(map(mul, losses, sizes)) / sum(sizes)
+            lambda each, n: sum(map(mul, each, n)) / sum(n)
         ),
         "the sum is divided by the number of samples; expected: of batches": _trains(
-            lambda losses, sizes: sum(losses) / sum(sizes)
+            lambda each, n: sum(each) / sum(n)
         ),
         "gradients are never cleared": _trains(clear="never"),
-        "the first step uses gradients that were there before, too: clear them before backward": _trains(
-            clear="after"
-        ),
+        "the first step uses gradients from before, too: clear them before backward": _trains(clear="after"),
     },
 )
 def train_epoch(model, loader, optimizer):
@@ -360,9 +367,9 @@ def train_epoch(model, loader, optimizer):
 
 def _predicted(answer: Callable, samples: int, batch_size: int, training: bool) -> Any:
     """collect_predictions(model, loader)"""
-    inputs, targets = _data(samples, 16, classes=20)
+    inputs, targets = _data(samples, 64, classes=20)
     loader = DataLoader(TensorDataset(inputs, targets), batch_size)
-    model = nn.Sequential(nn.Linear(16, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 20))
+    model = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 20))
     model = _numbers(model).train(training)
     watch = _Watch(model, inputs, targets)
     with watch.meter:
@@ -372,19 +379,18 @@ def _predicted(answer: Callable, samples: int, batch_size: int, training: bool) 
         return Result(..., "the model predicts in training mode, with dropout: call eval() first")
     if watch.graphs:
         wrong = "a graph is built for each batch: predict under torch.no_grad()"
-    elif watch.live and watch.live[0] - watch.base > 160 * batch_size + 8 * samples:
-        wrong = "several batches are in memory before the first is predicted: take them one by one"
     elif watch.growth() > 8 * batch_size + 16:
         wrong = (
             f"each batch leaves {watch.growth():.0f} bytes behind, where its classes have {8 * batch_size}: "
             "keep the classes only, not the logits or the inputs"
         )
     else:
-        wrong = watch.trouble(len(loader), spare=kept)
+        wrong = watch.stuck((264 + 160) * batch_size + 8 * samples + 64)
+        wrong = wrong or watch.trouble(len(loader), spare=kept)
     return Result(got, wrong)
 
 
-def _collects(pick: Callable, join: Callable = torch.cat) -> Callable:
+def _collects(pick: Callable = lambda x: x.argmax(1).cpu(), join: Callable = torch.cat) -> Callable:
     def collect_predictions(model: nn.Module, loader: DataLoader) -> torch.Tensor:
         training = model.training
         model.eval()
@@ -403,21 +409,15 @@ def _collects(pick: Callable, join: Callable = torch.cat) -> Callable:
         "these are the logits; expected: the class, the place of each row's largest": _collects(lambda x: x),
         "these are the largest logits; expected: their places, the classes": _collects(lambda x: x.amax(1)),
         "argmax over the batch; expected: over the classes, dim=1": _collects(lambda x: x.argmax(0)),
-        "argmax without dim counts through the whole batch; expected: dim=1": _collects(
-            lambda x: x.argmax(), torch.stack
-        ),
-        "only the last batch is returned": _collects(lambda x: x.argmax(1), lambda picked: picked[-1]),
-        "a list, one entry for each batch; expected: one tensor, by torch.cat": _collects(
-            lambda x: x.argmax(1), list
-        ),
-        "a list of numbers; expected: a tensor": _collects(
-            lambda x: x.argmax(1), lambda picked: torch.cat(picked).tolist()
-        ),
+        "argmax without dim counts through the batch; expected: dim=1": _collects(torch.argmax, torch.stack),
+        "only the last batch is returned": _collects(join=lambda picked: picked[-1]),
+        "a list, one entry for each batch; expected: one tensor, by torch.cat": _collects(join=list),
+        "a list of numbers; expected: a tensor": _collects(join=lambda picked: torch.cat(picked).tolist()),
         "the classes have kept a second dimension": _collects(lambda x: x.argmax(1, keepdim=True)),
     },
 )
 def collect_predictions(model, loader):
-    return _collects(lambda logits: logits.argmax(1).cpu())(model, loader)
+    return _collects()(model, loader)
 
 
 # 6. What flows through a model
@@ -443,7 +443,8 @@ def _normed(answer: Callable, widths: list[int], samples: int, breaks: bool) -> 
     """activation_norms(model, batch)"""
     body = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
     end = {"broken": _Breaks()} if breaks else {"head": nn.Linear(widths[-1], 3)}
-    model = _numbers(nn.Sequential(OrderedDict(body=nn.Sequential(*body), **end)))
+    whole = nn.Sequential(OrderedDict(body=nn.Sequential(*body), **end))
+    model = _numbers(whole if body else nn.Linear(*widths, 3))
     batch, _ = _data(samples, widths[0], classes=3)
     watch, raised, got = _Watch(model, batch), False, None
     before = _hooks(model)
@@ -503,12 +504,13 @@ def _norms(
     return activation_norms
 
 
-def _of_input(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.norm()
+_of_input = partial(torch.norm)  # an object of its own
 
 
 @exercise(
-    cases=lambda: [([4, 3], 2, False), ([5, 7, 6], 4, False), ([32] * 16, 16, False), ([3, 4], 2, True)],
+    cases=lambda: [
+        ([4, 3], 2, False), ([5, 7, 6], 4, False), ([32] * 16, 16, False), ([3, 4], 2, True), ([5], 4, False),
+    ],
     call=_normed,
     mistakes={
         "modules that hold others, such as `body`, are there as well; expected: leaves only": _norms(
@@ -517,12 +519,15 @@ def _of_input(tensor: torch.Tensor) -> torch.Tensor:
         "only the model's children; expected: all leaves, from named_modules()": _norms(
             modules=nn.Module.named_children, ask=lambda module: True
         ),
+        "a model without children is a leaf, too, with the name ''": _norms(
+            modules=lambda model: list(model.named_modules())[1:]
+        ),
         "only the Linear layers are there": _norms(ask=lambda module: isinstance(module, nn.Linear)),
         "all hooks use the last name of the loop: bind each its own, as by `name=name`": _norms(late=True),
         "this is the mean; expected: the norm": _norms(torch.mean),
         "these are the norms of the inputs; expected: of the outputs": _norms(_of_input),
     },
-)
+)  # fmt: skip
 def activation_norms(model, batch):
     return _norms()(model, batch)
 
@@ -557,7 +562,7 @@ class _Step:
         if "cycle" in self.ending:
             held.append(held)
         if "memory" in self.ending:
-            raise torch.OutOfMemoryError("Tried to allocate 20.00 MiB. The budget is 64.00 MiB.")
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. 3.12 MiB is free.")
         if "Error" in self.ending:
             raise {"ValueError": ValueError, "RuntimeError": RuntimeError}[self.ending]("sizes do not fit")
         return {"returns False": False, "returns its tensors": held}.get(self.ending)
@@ -602,19 +607,13 @@ def _tried(answer: Callable, ending: str, args: tuple) -> Any:
 
 @exercise(
     cases=lambda: [
-        ("runs out of memory", (8,)),
-        ("succeeds", (8,)),
-        ("returns False", (3, "x")),
-        ("raises an out of memory error, its tensors in a cycle", ()),
-        ("ValueError", (8,)),
-        ("RuntimeError", (8, 9)),
-        ("returns its tensors", (2,)),
+        ("runs out of memory", (8,)), ("succeeds", (8,)), ("returns False", (3, "x")),
+        ("raises an out of memory error, its tensors in a cycle", ()), ("ValueError", (8,)),
+        ("RuntimeError", (8, 9)), ("returns its tensors", (2,)),
     ],
     call=_tried,
-    mistakes={
-        "True and False are exchanged": lambda step, *args: not try_step.reference(step, *args),
-    },
-)
+    mistakes={"True and False are exchanged": lambda step, *args: not try_step.reference(step, *args)},
+)  # fmt: skip
 def try_step(step, *args):
     fits = True
     try:
@@ -682,8 +681,8 @@ def _searched(
     ],
     call=_largest,
     mistakes={
-        "this is the smallest size that does not fit; expected: the largest that does": _searched(
-            lambda low, high: high
+        "this is the smallest size that does not fit; expected: the largest that does": (
+            _searched(lambda low, high: high)
         ),
         "this is one too small": _searched(lambda low, high: max(0, low - 1)),
         "this is the last size that fitted while doubling; expected: bisection after that": _searched(
@@ -738,19 +737,21 @@ def train(meter, report):
     model, curve = network(), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for step in range(8):
-        curve.append(train_step(model, optimizer, *batch(), retain_graph=True))
+        data = batch()
+        train_step(model, optimizer, *data)
+        curve.append(loss_of(model, *data))
         meter.mark(f"step {step + 1}")
     report()
 """,
     "D": """
 def train(meter, report):
-    model, problems = network(), []
+    model, skipped = network(), []
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for step in range(8):
         try:
             train_step(model, optimizer, *batch(127 if step == 2 else 128))
-        except ValueError as problem:
-            problems.append(problem)
+        except ValueError as error:
+            skipped.append(error)
         meter.mark(f"step {step + 1}")
     report()
 """,
@@ -765,13 +766,14 @@ def batch(count=128):
     targets = torch.randint(10, (count,)).to(device)
     return inputs, targets
 
-def train_step(model, optimizer, inputs, targets, **settings):
+def loss_of(model, inputs, targets):
     logits = model(inputs)
-    loss = F.cross_entropy(logits, targets)
+    return F.cross_entropy(logits, targets)
+
+def train_step(model, optimizer, inputs, targets):
     optimizer.zero_grad()
-    loss.backward(**settings)
+    loss_of(model, inputs, targets).backward()
     optimizer.step()
-    return loss
 """
 _CAUSES = dict(
     A="a hook keeps activations", B="data set cached on the device", C="loss kept with its graph",
@@ -779,7 +781,7 @@ _CAUSES = dict(
 )  # fmt: skip
 _SIGNS = {
     "loss kept with its graph": "at every step the activations of all layers would stay, with one number",
-    "outputs kept in a list": "at every step a tensor would stay that the model's last layer has made",
+    "detached outputs kept in a list": "at every step one tensor would stay, made by the model's last layer",
     "no torch.no_grad in validation": "a phase of validation would have a high peak, and leave nothing",
     "a hook keeps activations": "at every step the output of one inner layer would stay, and of no other",
     "the traceback of an error": "one single step would leave behind all that a function had made until then",
@@ -835,76 +837,85 @@ def name_the_leak():
 # 10. A step in a sixth of the memory
 
 
-def _pictures_model() -> nn.Module:
-    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+def _pictures_model() -> nn.Sequential:
+    layers = [layer for i in range(16) for layer in (nn.Conv2d(8 if i else 3, 8, 3, padding=1), nn.ReLU())]
     return _numbers(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)))
 
 
-def _stepped(answer: Callable, samples: int, momentum: float) -> tuple[_Watch, dict, Any, bool]:
-    """Run an answer: how it went, what became of the model, the result, whether the batch is as it was."""
-    inputs, targets = _data(samples, 3, 12, 12, classes=5)
-    model, gradients, before = _pictures_model(), [], inputs.clone()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.4, momentum=momentum)
+def _stepped(answer: Callable, samples: int, side: int, momentum: float) -> tuple[_Watch, dict, Any, str]:
+    """Run an answer: how it went, what became of the model, the result, what it changed of the batch."""
+    batch = dict(zip(("inputs", "targets"), _data(samples, 3, side, side, classes=5), strict=True))
+    model, gradients, before = _pictures_model(), [], {name: t.clone() for name, t in batch.items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
     optimizer.register_step_pre_hook(
         lambda *_: gradients.append(
             _flat(torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters())
         )
     )
-    watch = _Watch(model, inputs, targets)
+    watch = _Watch(model, *batch.values(), at=model[0])
     with watch.meter:
-        got = answer(model, inputs, targets, optimizer)
+        got = answer(model, *batch.values(), optimizer)
     state = {"steps": len(gradients), "gradients": gradients, "weights": _flat(model.parameters())}
-    return watch, state, got, torch.equal(inputs, before)
+    return watch, state, got, " and ".join(n for n, t in batch.items() if not torch.equal(t, before[n]))
 
 
 @cache
-def _plain(samples: int, momentum: float) -> tuple[int, dict, float]:
+def _plain(*case: Any) -> tuple[int, dict, float]:
     """The plain step: the bytes that it adds at its peak, what becomes of the model, and the loss."""
-    watch, state, loss, _ = _stepped(_chunks(samples), samples, momentum)
+    watch, state, loss, _ = _stepped(_chunks(case[0]), *case)
     return watch.meter.peak - watch.base, state, loss
 
 
-def _in_budget(answer: Callable, samples: int, momentum: float) -> Any:
+def _in_budget(answer: Callable, samples: int, side: int, momentum: float) -> Any:
     """train_in_budget(model, inputs, targets, optimizer)"""
-    most, right, loss = _plain(samples, momentum)
-    watch, state, got, same = _stepped(answer, samples, momentum)
-    peak = watch.meter.peak - watch.base
+    case = samples, side, momentum
+    most, right, loss = _plain(*case)
+    watch, state, got, changed = _stepped(answer, *case)
+    share = (watch.meter.peak - watch.base) / most
     if isinstance(got, torch.Tensor):
         return Result(..., "it returns a tensor; expected: a float, the mean loss")
     if got is None:
         return None
+    if changed:
+        return Result(..., f"it changes its {changed} in place")
     if state["steps"] != 1:
         return Result(..., f"the optimizer steps {state['steps']} times; expected: once, for the whole batch")
     if wrong := difference({"loss": got, **state}, {"loss": loss, **right}):
         size = max([1, *watch.sizes[:1]])
         for why, options in _MISTAKES.items():
-            _, theirs, told, _ = _stepped(_chunks(size, **options), samples, momentum)
+            _, theirs, told, _ = _stepped(_chunks(size, **options), *case)
             if not difference({"loss": got, **state}, {"loss": told, **theirs}):
                 return Result(..., why)
         good, mine = (part["gradients"][0] for part in (right, state))
         off = ((mine - good).norm() / good.norm()).item()
         if not mine.any():
             wrong = "at the optimizer's step there are no gradients: backward is to run for each part"
-        elif 1e-5 < off < 0.03:
+        elif 1e-5 < off < 0.1:
             wrong = f"the gradients are off by {off:.2%}: is a part computed in half precision?"
         return Result(..., wrong)
-    if peak > 1.05 * most / 6:
-        wrong = (
-            f"at its peak the step adds {peak:,} bytes; expected: {most // 6:,}, a sixth of the plain step's"
-        )
-        if max(watch.alive, default=0) > 1:
-            wrong += f". The graphs of {max(watch.alive) + 1} parts are alive at once: backward frees each"
-        elif watch.sizes and max(watch.sizes) > samples // 9:
-            wrong += f". The model is given {max(watch.sizes)} samples at once"
-    elif not same:
-        wrong = "it changes its inputs in place"
+    if share > 1.05 / 6:
+        told = f"your peak is {share:.2f} of the plain step's, allowed: {1 / 6:.2f}"
+        wrong = f"{told}. {_advice(watch, samples)}"
     else:
-        wrong = watch.trouble(None, spare=most)
+        wrong = watch.trouble(None, spare=sum(p.nbytes for p in watch.model.parameters()))
     return Result({"loss": got, **state}, wrong)
 
 
-def _share(n: int, samples: int, parts: int) -> float:
-    return n / samples
+def _advice(watch: _Watch, samples: int) -> str:
+    """What a step that needs too much memory may do next."""
+    again = sum(watch.sizes) > samples  # the first layer has seen a picture more than once
+    if max(watch.alive, default=0) > 1:
+        return f"The graphs of {max(watch.alive) + 1} parts are alive at once: backward frees each"
+    if max(watch.sizes, default=1) > 1:
+        also = "" if again else ", and keeps all activations of each"
+        return f"The model gets {max(watch.sizes)} pictures at once{also}"
+    if again:
+        return "Too many activations are kept or computed again at once: segments of several layers keep few"
+    return "All activations of a picture are alive when its backward begins: keep a few, compute others again"
+
+
+_share, _sum = (lambda n, samples, parts: n / samples), (lambda n, samples, parts: 1.0)
+_equal = lambda n, samples, parts: 1 / parts  # noqa: E731
 
 
 def _chunks(
@@ -913,7 +924,7 @@ def _chunks(
     """An answer: weight and told multiply a part's mean loss, for backward and for the result."""
 
     def train(
-        model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, optimizer: torch.optim.Optimizer
+        model: Callable, inputs: torch.Tensor, targets: torch.Tensor, optimizer: torch.optim.Optimizer
     ) -> float:
         total, parts = 0.0, math.ceil(len(inputs) / size)
         if clear == "once":
@@ -932,19 +943,9 @@ def _chunks(
     return train
 
 
-def _equal(n: int, samples: int, parts: int) -> float:
-    return 1 / parts
-
-
-def _sum(n: int, samples: int, parts: int) -> float:
-    return 1.0
-
-
 _UNEQUAL = "divided by the number of parts; the last part has fewer samples: weigh each by its share of them"
 _MISTAKES: dict[str, dict[str, Any]] = {
-    "the parts' mean losses are added up for backward; expected: each weighed by its share of the samples": {
-        "weight": _sum
-    },
+    "the parts' mean losses are added up for backward; expected: each weighed by its share": {"weight": _sum},
     "the parts' mean losses are added up; expected: each weighed by its share of the samples": {
         "weight": _sum, "told": _sum
     },
@@ -958,6 +959,7 @@ _MISTAKES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@exercise(cases=lambda: [(24, 0.0), (25, 0.9), (19, 0.0)], call=_in_budget)
+@exercise(cases=lambda: [(4, 32, 0.0), (5, 20, 0.9)], call=_in_budget)
 def train_in_budget(model, inputs, targets, optimizer):
-    return _chunks(3)(model, inputs, targets, optimizer)
+    segments = partial(checkpoint_sequential, model, 4, use_reentrant=False)
+    return _chunks(1)(segments, inputs, targets, optimizer)

@@ -4,13 +4,13 @@ Each is what a learner might well write. The right ones differ from the solution
 """
 
 import contextlib
-import copy
 import gc
 import itertools
 import math
 import sys
 from collections import defaultdict
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -77,6 +77,15 @@ def counts_frozen(model, optimizer):
 def no_counters(model, optimizer):
     got = by_loop(model, optimizer)
     return {**got, "optimizer_state": got["gradients"] * ["sgd", "momentum", "adam"].index(optimizer)}
+
+
+def no_counters_frozen(model, optimizer):
+    n = sum(p.nbytes for p in model.parameters())
+    return {
+        "parameters": n,
+        "gradients": n,
+        "optimizer_state": {"adam": 2 * n, "momentum": n}.get(optimizer, 0),
+    }
 
 
 def with_buffers(model, optimizer):
@@ -361,6 +370,54 @@ def on_the_model(model, loader, optimizer):
     return clears_first(model, loader, optimizer)
 
 
+def loads_the_epoch(model, loader, optimizer):
+    return clears_first(model, list(loader), optimizer)
+
+
+def keeps_the_first(model, loader, optimizer):
+    model.first = next(iter(loader))
+    return clears_first(model, loader, optimizer)
+
+
+def keeps_an_older(model, loader, optimizer):
+    """Keep the batch before the last one, with what the model made of it."""
+    older = []
+    total = 0.0
+    for x, y in loader:
+        logits = model(x)
+        loss = F.cross_entropy(logits, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+        older = [*older[-1:], (x, logits.detach())]
+    return total / len(loader)
+
+
+def retains_each(model, loader, optimizer):
+    total = 0.0
+    for x, y in loader:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward(retain_graph=True)
+        optimizer.step()
+        total += loss.item()
+    return total / len(loader)
+
+
+def many_variables(model, loader, optimizer):
+    mean = 0.0
+    for number, batch in enumerate(loader, 1):
+        inputs, targets = batch
+        optimizer.zero_grad()
+        outputs = model(inputs)
+        loss = F.cross_entropy(outputs, targets)
+        loss.backward()
+        optimizer.step()
+        mean += (loss.item() - mean) / number
+    return mean
+
+
 def clears_after(model, loader, optimizer):
     return by_detaching(model, loader, optimizer)
 
@@ -455,6 +512,29 @@ def by_growing(model, loader):
 
 def loads_all(model, loader):
     return by_growing(model, list(loader))
+
+
+def loads_one_ahead(model, loader):
+    """Have the next two batches at hand while one is predicted."""
+    batches = itertools.chain(loader, [None, None])
+    ahead = [next(batches), next(batches)]
+
+    def in_turn():
+        for batch in batches:
+            ahead.append(batch)
+            yield ahead.pop(0)
+
+    return by_growing(model, in_turn())
+
+
+def keeps_the_batch_before(model, loader):
+    def in_turn():
+        batches = []
+        for batch in loader:
+            batches = [*batches[-1:], batch]
+            yield batch
+
+    return by_growing(model, in_turn())
 
 
 # activation_norms
@@ -584,6 +664,11 @@ def goes_by_hand(model, batch):
     return norms
 
 
+def without_root(model, batch):
+    norms = by_vector_norm(model, batch)
+    return {name: norm for name, norm in norms.items() if name}
+
+
 def switches_mode(model, batch):
     return hooked()(model.eval(), batch)
 
@@ -620,7 +705,7 @@ def by_message(step, *args):
     try:
         step(*args)
     except RuntimeError as error:
-        if "Tried to allocate" not in str(error):
+        if "out of memory" not in str(error).lower():
             raise
     else:
         return True
@@ -914,7 +999,7 @@ def in_parts(size, weigh=None, told=None, **options):
             if options.get("clear_each"):
                 optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=options.get("half", False)):
-                loss = F.cross_entropy(model(x), y)
+                loss = F.cross_entropy(options.get("run", model)(x), y)
             part = (len(x), len(inputs), parts)
             (loss * (weigh or share)(*part)).backward()
             total += loss.item() * (told or share)(*part)
@@ -927,38 +1012,72 @@ def in_parts(size, weigh=None, told=None, **options):
     return train_in_budget
 
 
+def segments(model, x, count=4):
+    return checkpoint_sequential(model, count, x, use_reentrant=False)
+
+
 def by_sum(model, inputs, targets, optimizer):
     model.zero_grad()
     total = 0.0
     for x, y in zip(inputs.split(1), targets.split(1), strict=True):
-        loss = F.cross_entropy(model(x), y, reduction="sum") / len(targets)
+        loss = F.cross_entropy(segments(model, x, 3), y, reduction="sum") / len(targets)
         loss.backward()
         total += loss.detach()
     optimizer.step()
     return total.item()
 
 
-def with_checkpoints(model, inputs, targets, optimizer):
+def by_slices(model, inputs, targets, optimizer):
+    """Checkpoint slices of the model, the last one included."""
     optimizer.zero_grad()
-    total = 0.0
-    for x, y in zip(inputs.split(3), targets.split(3), strict=True):
-        output = checkpoint_sequential(model, 3, x, use_reentrant=False)
-        loss = F.cross_entropy(output, y, reduction="sum") / len(targets)
+    losses = []
+    for i in range(len(inputs)):
+        x = inputs[i : i + 1]
+        for start in range(0, len(model), 7):
+            x = checkpoint(model[start : start + 7], x, use_reentrant=False)
+        loss = F.cross_entropy(x, targets[i : i + 1])
+        (loss / len(inputs)).backward()
+        losses.append(loss.item())
+        del x, loss
+    optimizer.step()
+    return sum(losses) / len(losses)
+
+
+def by_hand(model, inputs, targets, optimizer):
+    """Compute again without checkpoint: run without a graph, then go back slice by slice."""
+    optimizer.zero_grad()
+    slices, total = [model[i : i + 8] for i in range(0, len(model), 8)], 0.0
+    for x, y in zip(inputs.split(1), targets.split(1), strict=True):
+        starts = []
+        with torch.no_grad():
+            for part in slices:
+                starts.append(x)
+                x = part(x)
+        x.requires_grad_()
+        loss = F.cross_entropy(x, y, reduction="sum") / len(inputs)
         loss.backward()
         total += loss.item()
-        del output, loss
+        gradient = x.grad
+        for part in reversed(slices):
+            x = starts.pop().detach().requires_grad_()
+            part(x).backward(gradient)
+            gradient = x.grad
     optimizer.step()
     return total
 
 
-def measures_first(model, inputs, targets, optimizer):
-    """Take as many samples at once as stay under a limit, found on a copy of the model."""
-    double = copy.deepcopy(model)
-    with MemoryMeter("cpu") as meter:
-        double(inputs[:1]).sum().backward()
-    size = max(1, int(90_000 / meter.peak))
-    del double
-    return in_parts(size)(model, inputs, targets, optimizer)
+def to_numpy(model, inputs, targets, optimizer):
+    """Keep what autograd saves elsewhere: as arrays of NumPy, which stand for another memory here."""
+    weights = {p.data_ptr() for p in model.parameters()}
+
+    def pack(tensor):
+        return tensor if tensor.data_ptr() in weights else np.array(tensor.detach())
+
+    def unpack(packed):
+        return torch.from_numpy(packed) if isinstance(packed, np.ndarray) else packed
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        return in_parts(1)(model, inputs, targets, optimizer)
 
 
 def by_grad(model, inputs, targets, optimizer):
@@ -967,12 +1086,28 @@ def by_grad(model, inputs, targets, optimizer):
         p.grad = torch.zeros_like(p)
     total = 0.0
     for i in range(len(inputs)):
-        loss = F.cross_entropy(model(inputs[i : i + 1]), targets[i : i + 1]) / len(inputs)
+        loss = F.cross_entropy(segments(model, inputs[i : i + 1], 5), targets[i : i + 1]) / len(inputs)
         for p, g in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
             p.grad += g
         total += float(loss.detach())
     optimizer.step()
     return total
+
+
+def segmented(size, count=4):
+    def train_in_budget(model, *others):
+        return in_parts(size, run=lambda x: segments(model, x, count))(model, *others)
+
+    return train_in_budget
+
+
+def each_layer(model, *others):
+    def run(x):
+        for layer in model:
+            x = checkpoint(layer, x, use_reentrant=False)
+        return x
+
+    return in_parts(1, run=run)(model, *others)
 
 
 def plain(model, inputs, targets, optimizer):
@@ -994,7 +1129,7 @@ def checkpoint_all(model, inputs, targets, optimizer):
 def backward_at_the_end(model, inputs, targets, optimizer):
     optimizer.zero_grad()
     total = 0
-    for x, y in zip(inputs.split(2), targets.split(2), strict=True):
+    for x, y in zip(inputs.split(1), targets.split(1), strict=True):
         total = total + F.cross_entropy(model(x), y, reduction="sum") / len(targets)
     total.backward()
     optimizer.step()
@@ -1028,14 +1163,13 @@ def without_training(model, inputs, targets, optimizer):
     return total
 
 
-def into_the_batch(model, inputs, targets, optimizer):
-    got = in_parts(2)(model, inputs, targets, optimizer)
-    inputs.zero_()
-    return got
+def into_the_batch(which):
+    def train_in_budget(model, inputs, targets, optimizer):
+        got = segmented(1)(model, inputs, targets, optimizer)
+        [inputs, targets][which].zero_()
+        return got
 
-
-def sixth_too_large(model, inputs, targets, optimizer):
-    return in_parts(math.ceil(len(inputs) / 4))(model, inputs, targets, optimizer)
+    return train_in_budget
 
 
 WRONG = {
@@ -1043,6 +1177,7 @@ WRONG = {
         (four_bytes, "ask element_size()"),
         (counts_frozen, "neither gradient nor state"),
         (no_counters, "step counters are missing"),
+        (no_counters_frozen, "step counters are missing, and frozen"),
         (with_buffers, "buffers, such as running_mean"),
         (elements, "numbers of elements"),
         (other_keys, "the keys are"),
@@ -1080,15 +1215,21 @@ WRONG = {
         (by_samples, "the mean over the samples"),
         (detached_tensor, "it returns a tensor; expected: a float"),
         (returns_nothing, "is there a `return`"),
-        (trains_nothing, "steps 0 times in 2 batches"),
-        (sums_before_backward, "steps 1 times in 2 batches"),
+        (trains_nothing, "steps 0 times in 4 batches"),
+        (sums_before_backward, "steps 1 times in 4 batches"),
         (in_evaluation, "was in training mode before"),
         (on_the_model, "bytes behind"),
+        (loads_the_epoch, "take them one by one"),
+        (keeps_the_first, "take them one by one"),
+        (keeps_an_older, "of earlier batches keep numbers only"),
+        (retains_each, "by retain_graph"),
         (clears_after, "clear them before backward"),
     ],
     "collect_predictions": [
         (switches_off, "stay switched off"),
         (loads_all, "take them one by one"),
+        (loads_one_ahead, "take them one by one"),
+        (keeps_the_batch_before, "of earlier batches keep numbers only"),
         (remembers_logits, "400 bytes more than before"),
         (keeps_outputs, "a graph is built"),
         (keeps_all_logits, "not the logits"),
@@ -1113,6 +1254,7 @@ WRONG = {
         (containers_too, "expected: leaves only"),
         (mean_size, "not"),
         (keeps_until_the_end, "activations at once"),
+        (without_root, "is a leaf, too"),
         (swallows, "the model's error is swallowed"),
         (clears_all_hooks, "hooks of others are gone"),
         (keeps_on_module, "bytes more than before"),
@@ -1149,7 +1291,7 @@ WRONG = {
         (tries_twice, "it calls fits"),
     ],
     "name_the_leak": [
-        (named(A="outputs kept in a list"), "script A has another cause"),
+        (named(A="detached outputs kept in a list"), "script A has another cause"),
         (named(B="optimizer state"), "nothing would grow"),
         (named(C="no torch.no_grad in validation"), "a phase of validation"),
         (named(D="data set cached on the device"), "occurs 2 times"),
@@ -1159,27 +1301,36 @@ WRONG = {
         (lambda: {"a": "optimizer state"}, "expected: 'A' to 'D'"),
     ],
     "train_in_budget": [
-        (plain, "The model is given 24 samples at once"),
-        (checkpoint_all, "at its peak"),
-        (backward_at_the_end, "parts are alive at once: backward frees each"),
-        (sixth_too_large, "The model is given 6 samples at once"),
-        (in_parts(2, weigh=lambda n, samples, parts: 1), "are added up"),
-        (in_parts(2, weigh=lambda n, samples, parts: 1 / parts), "last part has fewer samples"),
         (
-            in_parts(2, weigh=lambda n, s, parts: 1 / parts, told=lambda n, s, parts: 1 / parts),
+            plain,
+            "your peak is 1.00 of the plain step's, allowed: 0.17. The model gets 4 pictures at once, and",
+        ),
+        (in_parts(2), "The model gets 2 pictures at once, and keeps"),
+        (in_parts(1), "0.25 of the plain step's, allowed: 0.17. All activations of a picture"),
+        (segmented(4), "your peak is 0.49 of the plain step's"),
+        (segmented(2), "The model gets 2 pictures at once"),
+        (segmented(1, 12), "segments of several layers"),
+        (each_layer, "segments of several layers"),
+        (checkpoint_all, "The model gets 4 pictures at once"),
+        (backward_at_the_end, "parts are alive at once: backward frees each"),
+        (in_parts(2, weigh=lambda n, samples, parts: 1), "are added up"),
+        (in_parts(3, weigh=lambda n, samples, parts: 1 / parts), "last part has fewer samples"),
+        (
+            in_parts(3, weigh=lambda n, s, parts: 1 / parts, told=lambda n, s, parts: 1 / parts),
             "last part has fewer samples",
         ),
         (in_parts(2, told=lambda n, samples, parts: 1), "the sum of the parts' means"),
         (in_parts(2, clear=False), "left from earlier work"),
         (in_parts(2, clear_each=True), "only those of the last"),
-        (in_parts(2, step_each=True), "the optimizer steps 12 times"),
-        (in_parts(2, full_only=True), "the last, smaller part is left out"),
+        (in_parts(2, step_each=True), "the optimizer steps 2 times"),
+        (in_parts(3, full_only=True), "the last, smaller part is left out"),
         (in_parts(2, half=True), "in half precision?"),
         (in_float16, "in half precision?"),
         (as_tensor, "it returns a tensor"),
         (first_part_only, "the value is"),
         (without_training, "backward is to run"),
-        (into_the_batch, "in place"),
+        (into_the_batch(0), "changes its inputs in place"),
+        (into_the_batch(1), "changes its targets in place"),
     ],
 }
 
@@ -1187,11 +1338,11 @@ RIGHT = {
     "training_bytes": [by_measuring, by_loop],
     "saved_bytes": [by_hooks, by_meter, by_layers],
     "live_bytes": [by_dictionary, by_cdata, by_pairs],
-    "train_epoch": [clears_first, by_tensor_sum],
+    "train_epoch": [clears_first, by_tensor_sum, many_variables],
     "collect_predictions": [by_decorator, by_filling, by_lists, by_growing],
     "activation_norms": [by_with_stack, by_vector_norm],
     "try_step": [by_function, by_else, by_message, by_finally, clears_traceback],
     "largest_batch": [by_powers, by_recursion],
     "name_the_leak": [named(), lambda: dict(reversed(NAMED.items()))],
-    "train_in_budget": [by_sum, measures_first, with_checkpoints, by_grad, in_parts(3)],
+    "train_in_budget": [by_sum, by_slices, by_hand, to_numpy, by_grad, segmented(1, 2)],
 }
