@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from course_utils.meter import KINDS, Holder, MemoryMeter, format_bytes, parse_bytes
+from course_utils.meter import KINDS, Holder, MemoryMeter, format_bytes, is_out_of_memory, parse_bytes
 
 __all__ = [
     "KINDS",
@@ -20,6 +20,7 @@ __all__ = [
     "find_batch_size",
     "forget_last_error",
     "format_bytes",
+    "is_out_of_memory",
     "memory_budget",
     "parse_bytes",
     "predict_memory",
@@ -30,7 +31,8 @@ def memory_budget(limit: str | int, device: torch.device | str | None = None) ->
     """A meter with a limit, for `with memory_budget("64 MiB") as meter:`.
 
     The operation whose result would pass the limit raises `torch.OutOfMemoryError`, as the GPU's
-    allocator would. Catch it, free something, and go on.
+    allocator would. Catch it, free something, and go on. Only a tensor that grows in place (by `resize_`
+    or `out=`) has grown already, and counts.
 
     On a CUDA device PyTorch's own allocator is limited, too, to what it holds at the start and as much more.
 
@@ -67,14 +69,14 @@ def _runs(step: Callable[[int], object], size: int) -> bool:
     try:
         step(size)
         return True
-    except torch.OutOfMemoryError:
-        pass
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
     return False
 
 
@@ -91,7 +93,7 @@ def forget_last_error() -> None:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None:
         for tracer in (getattr(shell, "InteractiveTB", None), getattr(shell, "SyntaxTB", None)):
-            for name in ("tb", "etype", "evalue", "last_syntax_error"):
+            for name in ("tb", "etype", "evalue", "last_syntax_error", "pdb"):
                 if getattr(tracer, name, None) is not None:
                     setattr(tracer, name, None)
         results = (
