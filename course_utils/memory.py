@@ -6,8 +6,11 @@ that keep tensors alive, and a prediction without running.
 """
 
 import gc
+import re
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import torch
 
@@ -111,30 +114,39 @@ def predict_memory(step: Callable[[], object], device: torch.device | str | None
     """Run `step()` with fake tensors, which have shapes and no memory, and return the meter that watched.
 
     `step` makes all it needs: the model, the optimiser, the data. Fake tensors hold no values, so it
-    must read none (`.item()`, `if loss > 1`, `print(tensor)`).
+    must read none (`.item()`, `if loss > 1`, `x[x > 0]`). Without a GPU predict on "cpu": float32 takes
+    as many bytes there, only what the kernels need while they run is different.
 
     Raises:
         ImportError: this version of PyTorch has no `FakeTensorMode` where it is looked for.
-        ValueError: `step` uses a tensor from outside, or reads a value.
+        ValueError: `step` uses a tensor from outside, reads a value, or uses a GPU that is not there.
     """
     try:
-        from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+        from torch._subclasses import fake_tensor
     except ImportError as error:
         raise ImportError(
             f"torch {torch.__version__} has no FakeTensorMode: torch 2.11 to 2.15 do."
         ) from error
     meter = MemoryMeter(device)
     meter._only_fake = True
-    reason = ""
+    # What PyTorch's modes and the meter keep weakly must not stop `model.to`, which changes fake parameters
+    # in their place: they stay the same objects.
+    movable = patch.object(torch.utils, "weakref", SimpleNamespace(getweakrefs=lambda tensor: []))
+    reads = fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException
     try:
-        with FakeTensorMode(), meter:
+        with movable, fake_tensor.FakeTensorMode(), meter:
             step()
-    except DataDependentOutputException:
-        reason = "step reads a value of a tensor (item(), float(), if, print): fake tensors have none."
     except Exception as error:
-        if "FakeTensor" not in str(error):
+        text = str(error)
+        if isinstance(error, reads) or ".numpy() is not supported" in text:
+            reason = "step reads a value of a tensor (item(), float(), if, print): fake tensors have none."
+        elif "convert all Tensors to FakeTensors" in text:
+            reason = (
+                "step uses a tensor from outside: make the model, the optimiser and the data inside step."
+            )
+        elif not torch.cuda.is_available() and re.search("CUDA|hasPrimaryContext", text):
+            reason = 'step uses "cuda", and there is no GPU: predict on the CPU, with device="cpu".'
+        else:
             raise
-        reason = "step uses a tensor from outside: make the model, the optimiser and the data inside step."
-    if reason:
-        raise ValueError(reason)
+        raise ValueError(reason) from error
     return meter

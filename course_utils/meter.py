@@ -196,7 +196,7 @@ class MemoryMeter(TorchDispatchMode):
             if self.limit is None or known or not is_out_of_memory(error):
                 raise
             size = re.search(r"tried to allocate (\d+) bytes", str(error))
-            refused = int(size[1]) if size else str(error)
+            refused = int(size[1]) if size else str(error) or "out of memory"
         if not refused:
             refused = self._look(func, args, kwargs, result)
             if not refused:

@@ -28,6 +28,7 @@ from course_utils.memory import (
     find_batch_size,
     forget_last_error,
     format_bytes,
+    is_out_of_memory,
     memory_budget,
     parse_bytes,
     predict_memory,
@@ -851,6 +852,47 @@ def test_find_batch_size(start, most):
     assert len(calls) == len(set(calls))
 
 
+ERRORS = (
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+    (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you"),
+        True,
+    ),
+    (RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, max allowed: 9.07 GB)."), True),
+    (RuntimeError("CUDA error: out of memory"), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (MemoryError(), True),
+    (RuntimeError("CUDA error: device-side assert triggered"), False),
+    (ValueError("out of memory"), False),
+)
+
+
+@pytest.mark.parametrize(("error", "expected"), ERRORS, ids=lambda thing: type(thing).__name__)
+def test_errors_of_all_allocators_are_recognised(error, expected):
+    def step(size):
+        if size > 5:
+            raise error
+
+    assert is_out_of_memory(error) is expected
+    if expected:
+        assert find_batch_size(step) == 5
+    else:
+        with pytest.raises(type(error)):
+            find_batch_size(step)
+
+
+@pytest.mark.parametrize(("error", "expected"), ERRORS, ids=lambda thing: type(thing).__name__)
+def test_a_budget_gives_all_of_them_one_type(error, expected):
+    class Fails(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            raise error
+
+    kind = torch.OutOfMemoryError if expected else type(error)
+    with Fails(), memory_budget("1 MiB", "cpu"), pytest.raises(kind) as caught:
+        torch.zeros(3)
+    assert caught.type is kind
+
+
 def test_find_batch_size_when_none_fits_and_other_errors():
     with memory_budget("1 KiB", "cpu"):
         assert find_batch_size(lambda size: torch.zeros(size, 1000)) == 0
@@ -1095,8 +1137,39 @@ def test_a_prediction_says_what_it_cannot():
         predict_memory(lambda: outside(torch.zeros(2, 3)))
     with pytest.raises(ValueError, match="step reads a value of a tensor"):
         predict_memory(lambda: torch.zeros(3).sum().item())
+    for reads in (lambda x: x[x > 0], lambda x: x.numpy(), lambda x: 1 if x[0] > 0 else 2):
+        with pytest.raises(ValueError, match="step reads a value of a tensor") as caught:
+            predict_memory(lambda reads=reads: reads(torch.zeros(3)))
+        assert caught.value.__cause__ is not None
     with pytest.raises(ZeroDivisionError):
         predict_memory(lambda: 1 / 0)
+
+    def own():
+        raise RuntimeError("my FakeTensor")
+
+    with pytest.raises(RuntimeError, match="my FakeTensor"):
+        predict_memory(own)
+
+
+def moved_training(device):
+    model = nn.Sequential(nn.Linear(10, 10), nn.BatchNorm1d(10)).to(device)
+    model.to(torch.float64).float()
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(2):
+        model(torch.randn(3, 10, device=device)).sum().backward()
+        optimizer.step()
+        model.to(device)
+
+
+def test_a_prediction_moves_models():
+    predicted = predict_memory(lambda: moved_training("cpu"), "cpu")
+    with MemoryMeter("cpu") as measured:
+        moved_training("cpu")
+    assert predicted.by_kind("peak") == measured.by_kind("peak")
+    assert predicted.by_kind("peak")["gradients"] == 4 * (110 + 20)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match='step uses "cuda", and there is no GPU'):
+            predict_memory(lambda: moved_training("cuda"), "cuda")
 
 
 @pytest.mark.slow
