@@ -6,8 +6,9 @@ import linecache
 import re
 import sys
 import sysconfig
+import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType, TracebackType
@@ -28,11 +29,13 @@ LIBRARIES = tuple(
     }
 )
 TRAINING = tuple(str(Path(file).parent) for file in (torch.__file__, __file__))
-SHELL = re.compile(r"_+|_\d+|_i+\d*|_oh|_dh|_ih|_exit_code|In|Out|exit|quit|get_ipython|__\w+__")
 MACHINERY = ("IPython", "ipykernel", "traitlets", "zmq", "asyncio", "_pytest", "matplotlib", "logging")
 COMPREHENSIONS = ("<listcomp>", "<dictcomp>", "<setcomp>")  # functions of their own before Python 3.12
-MOST = 300_000  # objects that one walk looks at
-Step = tuple[Any, str, bool]  # an object, how it was reached, and whether through an autograd graph
+PLAIN = {type(None), bool, int, float, complex, str, bytes, *weakref.ProxyTypes}  # keep nothing alive
+CONTAINERS = {dict, list, tuple, set, frozenset, deque}
+MOST = 1_000_000  # objects that a search looks at
+Name = tuple[str, Any, str]  # a name, what it stands for, and where
+Step = tuple[Iterable[Any], str, int]  # objects, how they were reached, the number of the name
 
 
 _libraries: dict[str, bool] = {}  # by file
@@ -94,29 +97,33 @@ def find_names(storages: set[int], frame: FrameType | None) -> dict[int, str]:
 
     Names are looked for in your modules and in the functions that run, from `frame` outwards; then come
     the notebook's outputs and the last error. A model owns its parameters, buffers and their gradients, an
-    optimiser its state; for anything else the first two names are given that hold it themselves, or,
-    if there are none, that hold it by their autograd graph.
+    optimiser its state; for anything else two names are given that hold it themselves, or, if there are
+    none, that hold it by their autograd graph. The search looks at MOST objects, those nearest to a name
+    first: of what lies behind them, as in a very large data set, no name is found.
     """
     owners: dict[int, str] = {}
-    direct: dict[int, dict[str, None]] = {}  # dictionaries serve as sets that keep their order
-    graphs: dict[int, dict[str, None]] = {}
     with _disable_current_modes():
         roots = list(_roots(frame))
         for owner in (nn.Module, Optimizer):
             for name, thing, where in roots:
-                if isinstance(thing, owner):
+                if issubclass(type(thing), owner):
                     for tensor in _owned(thing):
-                        for key in _keys(tensor):
-                            if key in storages:
-                                owners.setdefault(key, name + where)
+                        for storage in storages_of(tensor):
+                            if storage._cdata in storages:
+                                owners.setdefault(storage._cdata, name + where)
         rest = storages - owners.keys()
-        for root, thing, where in roots if rest else ():
-            for key, name, by_graph in _walk(thing, root, rest):
-                (graphs if by_graph else direct).setdefault(key, {})[name + where] = None
+        found = _walk(roots, rest) if rest else {}
         roots = thing = None
-    for key, names in (graphs | direct).items():
-        owners[key] = ", ".join([name for name in names if name][:2])
-    return owners
+    return {key: ", ".join(names) for key, names in found.items()} | owners
+
+
+def tensors_in(thing: Any) -> Iterator[torch.Tensor]:
+    """The tensors in an optimiser's state: in dictionaries and lists, or as they are."""
+    if isinstance(thing, torch.Tensor):
+        yield thing
+    elif isinstance(thing, (dict, list, tuple)):
+        for part in thing.values() if isinstance(thing, dict) else thing:
+            yield from tensors_in(part)
 
 
 def _owned(thing: nn.Module | Optimizer) -> Iterator[torch.Tensor]:
@@ -124,8 +131,7 @@ def _owned(thing: nn.Module | Optimizer) -> Iterator[torch.Tensor]:
     if isinstance(thing, nn.Module):
         tensors = [*thing.parameters(), *thing.buffers()]
     else:
-        states = [value for state in thing.state.values() for value in state.values()]
-        tensors = [tensor for tensor in states if isinstance(tensor, torch.Tensor)]
+        tensors = list(tensors_in([*thing.state.values()]))
         tensors += [parameter for group in thing.param_groups for parameter in group["params"]]
     for tensor in tensors:
         yield tensor
@@ -133,15 +139,10 @@ def _owned(thing: nn.Module | Optimizer) -> Iterator[torch.Tensor]:
             yield tensor.grad
 
 
-def _keys(tensor: torch.Tensor) -> list[int]:
-    """The addresses of a tensor's storages."""
-    return [storage._cdata for storage in storages_of(tensor)]
-
-
 # ----------------------------------------------------------------------------------- where to begin
 
 
-def _roots(frame: FrameType | None) -> Iterator[tuple[str, Any, str]]:
+def _roots(frame: FrameType | None) -> Iterator[Name]:
     """Names, what they stand for, and where: running functions, modules, the notebook, the last error."""
     while frame is not None:
         code = frame.f_code
@@ -149,12 +150,16 @@ def _roots(frame: FrameType | None) -> Iterator[tuple[str, Any, str]]:
             for name, value in _locals(frame):
                 yield name, value, f" in {code.co_name}"
         frame = frame.f_back
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    hidden = {} if shell is None else shell.user_ns_hidden  # the shell's own names: In, exit, _i5, ...
     for module in list(sys.modules.values()):
-        if isinstance(module, ModuleType) and _is_yours(module):
+        if issubclass(type(module), ModuleType) and _is_yours(module):
             for name, value in list(vars(module).items()):
-                if not SHELL.fullmatch(name):
+                own = name in hidden and hidden[name] is value and module.__name__ == "__main__"
+                if not own and not re.fullmatch(r"__\w+__", name):
                     yield name, value, ""
-    yield from _notebook()
+    if shell is not None:
+        yield from _notebook(shell)
     for name in ("last_exc", "last_value", "last_traceback"):
         yield "", getattr(sys, name, None), ""
     yield "", sys.exception(), ""
@@ -172,27 +177,26 @@ def _locals(frame: FrameType) -> list[tuple[str, Any]]:
 
 
 def _is_yours(module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
-    if module.__name__ == "__main__":
-        return file is None or not file.startswith(LIBRARIES)  # a notebook's names are in a __main__
-    return file is not None and not file.startswith(LIBRARIES) and "site-packages" not in file
+    name, file = vars(module).get("__name__"), vars(module).get("__file__")
+    if not isinstance(file, str):
+        return name == "__main__"  # a notebook's names are in a __main__ without a file
+    return not file.startswith(LIBRARIES) and (name == "__main__" or "site-packages" not in file)
 
 
-def _notebook() -> Iterator[tuple[str, Any, str]]:
+def _notebook(shell: Any) -> Iterator[Name]:
     """What IPython keeps: outputs, and the last error where `%debug` looks for it."""
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is None:
-        return
-    names = shell.user_ns
-    outputs = names.get("Out", {})
-    for number, value in outputs.items():
-        yield f"Out[{number}]", value, ""
-    for name in ("_", "__", "___"):
-        if not any(names.get(name) is value for value in outputs.values()):
-            yield name, names.get(name), ""
+    outputs = shell.user_ns.get("Out", {})
+    yield from [(f"Out[{number}]", value, "") for number, value in outputs.items()]
+    known = {id(value) for value in outputs.values()}
+    for names in (shell.user_ns, shell.user_ns_hidden, vars(shell.displayhook)):
+        for name, value in list(names.items()):  # `%reset out` leaves some of them
+            if re.fullmatch(r"_{1,3}|_\d+", name) and id(value) not in known:
+                yield name, value, ""
     tracer = getattr(shell, "InteractiveTB", None)
     yield "", getattr(tracer, "evalue", None), ""
     yield "", getattr(tracer, "tb", None), ""
+    for name in ("botframe", "stopframe"):
+        yield "%debug", getattr(getattr(tracer, "pdb", None), name, None), ""
     for result in (
         getattr(shell, "last_execution_result", None),
         getattr(getattr(shell, "displayhook", None), "exec_result", None),
@@ -205,93 +209,128 @@ def _notebook() -> Iterator[tuple[str, Any, str]]:
 # ----------------------------------------------------------------------------------- the walk
 
 
-def _walk(thing: Any, label: str, wanted: set[int]) -> Iterator[tuple[int, str, bool]]:
-    """What an object leads to, nearest first: the storages that are wanted, each once."""
-    queue: deque[Step] = deque([(thing, label, False)])
-    graphs: deque[Step] = deque()  # later, so that what is held in a plain way is told so
-    seen = {id(queue), id(graphs)}
-    alive = []  # objects made on the way: their ids must not be used again
-    while (queue or graphs) and len(seen) < MOST:
-        thing, label, by_graph = (queue or graphs).popleft()
-        if id(thing) in seen or thing is None or isinstance(thing, (int, float, str, bytes)):
-            continue
-        seen.add(id(thing))
-        alive.append(thing)
-        if isinstance(thing, torch.Tensor):
-            for key in _keys(thing):
-                if key in wanted:
-                    yield key, f"the graph of {label}" if by_graph else label, by_graph
-        for child in _children(thing, label, by_graph):
-            (graphs if child[2] else queue).append(child)
+def _walk(roots: list[Name], wanted: set[int]) -> dict[int, list[str]]:
+    """Up to two names for each storage that is wanted: those nearest to it.
+
+    All names are followed at once, and each object is looked at for the first two names that reach it.
+    Graphs come last, so that what is held in a plain way is told so.
+    """
+    direct: deque[Step] = deque()
+    graphs: deque[Step] = deque()
+    places: list[str] = []
+    numbers: dict[str, int] = {}
+    for name, thing, where in roots:
+        number = numbers.setdefault(name + where, len(places))
+        places += [where] * (number == len(places))
+        direct.append(((thing,), name, number))
+    first: dict[int, int] = {}  # by the address of an object: the name that reached it first
+    twice: set[int] = set()
+    alive = []  # objects made on the way: their addresses must not be used again
+    found: dict[int, dict[str, int]] = {}
+    for queue, words in ((direct, ""), (graphs, "the graph of ")):
+        left, named = MOST // 2, found.keys() | set()
+        while queue and left > 0:
+            things, label, number = queue.popleft()
+            for thing in things:
+                kind, address = type(thing), id(thing)
+                if kind in PLAIN:
+                    continue
+                before = first.setdefault(address, -1)
+                if before == number or address in twice or left == 0:
+                    continue
+                left -= 1
+                if before == -1:
+                    first[address] = number
+                    alive.append(thing)
+                else:
+                    twice.add(address)
+                if kind in CONTAINERS:
+                    queue.append((gc.get_referents(thing), label, number))
+                    continue
+                try:
+                    for key in _storages_at(thing) & wanted - named if label else ():
+                        found.setdefault(key, {})[words + label + places[number]] = number
+                    for child, inner, by_graph in _children(thing, label):
+                        (graphs if by_graph else queue).append(((child,), inner, number))
+                except Exception:  # noqa: BLE001 - an object that fails when it is asked, in any way
+                    queue.append((gc.get_referents(thing), label, number))
+    return {key: sorted(list(names)[:2], key=names.get) for key, names in found.items()}
 
 
-def _children(thing: Any, label: str, by_graph: bool) -> Iterator[Step]:
-    """What an object keeps alive, as far as names of yours matter."""
-    if isinstance(thing, torch.Tensor):
-        if thing.is_leaf:
-            yield thing.grad, label, by_graph
-        else:
-            yield thing.grad_fn, label, True
-        yield thing._base if thing._is_view() else None, label, by_graph
+def _storages_at(thing: Any) -> set[int]:
+    """The addresses of the storages that an object itself is, or has as a tensor."""
+    if issubclass(type(thing), torch.Tensor):
+        return {storage._cdata for storage in storages_of(thing)}
+    return {thing._cdata} if type(thing) is torch.UntypedStorage else set()
+
+
+def _children(thing: Any, label: str) -> Iterator[tuple[Any, str, bool]]:
+    """What an object keeps alive, as far as names of yours matter; how it is called; whether by a graph.
+
+    Classes are compared by `type`: `isinstance` asks the object, and a lazy one may fail, or load.
+    """
+    kind = type(thing)
+    if issubclass(kind, torch.Tensor):
+        yield (thing.grad, label, False) if thing.is_leaf else (thing.grad_fn, label, True)
+        yield thing._base if thing._is_view() else None, label, False
         hooks = getattr(thing, "_backward_hooks", None), getattr(thing, "_post_accumulate_grad_hooks", None)
-        yield from ((hook, _hook(label), by_graph) for hook in hooks)
-        yield getattr(thing, "__dict__", None), label, by_graph
-    elif isinstance(thing, torch.autograd.graph.Node):
+        yield from ((hook, _hook(label), False) for hook in hooks)
+        yield getattr(thing, "__dict__", None), label, False
+    elif issubclass(kind, torch.autograd.graph.Node) or hasattr(kind, "next_functions"):
         yield from ((child, label, True) for child in _saved(thing))
-    elif isinstance(thing, np.ndarray):
-        yield thing.base, label, by_graph
-    elif isinstance(thing, nn.Module):
-        for name, value in vars(thing).items():
+    elif issubclass(kind, np.ndarray):
+        yield thing.base, label, False
+    elif issubclass(kind, nn.Module):
+        for name, value in list(vars(thing).items()):
             if name == "_modules":
-                yield from ((child, f"{label}.{key}", by_graph) for key, child in value.items())
+                yield from ((child, f"{label}.{key}", False) for key, child in value.items())
             elif name in ("_parameters", "_buffers"):
-                yield value, label, by_graph
+                yield value, label, False
             elif "_hooks" in name:
-                yield value, _hook(label), by_graph
+                yield value, _hook(label), False
             else:
-                yield value, f"{label}.{name}", by_graph
-    elif isinstance(thing, (BaseException, TracebackType, FrameType)):
-        yield from _of_error(thing, label, by_graph)
-    elif isinstance(thing, FunctionType):
-        for cell in thing.__closure__ or ():
-            inner = label if label.startswith(("a hook", "the closure")) else f"the closure of {label}"
-            yield cell, inner, by_graph
+                yield value, f"{label}.{name}", False
+    elif issubclass(kind, (BaseException, TracebackType, FrameType)):
+        yield from _of_error(thing, label)
+    elif issubclass(kind, FunctionType):
+        inner = label if label.startswith(("a hook", "the closure")) else f"the closure of {label}"
+        yield from ((cell, inner, False) for cell in thing.__closure__ or ())
         for value in (thing.__defaults__, thing.__kwdefaults__, thing.__dict__):
-            yield value, label, by_graph
-    elif isinstance(thing, type):
+            yield value, label, False
+    elif issubclass(kind, type):
         if thing.__module__ in sys.modules and _is_yours(sys.modules[thing.__module__]):
             for name, value in list(vars(thing).items()):
-                yield value, f"{label}.{name}", by_graph
-    elif not isinstance(thing, (ModuleType, CodeType)) and not _is_machinery(thing):
+                yield value, f"{label}.{name}", False
+    elif not issubclass(kind, (ModuleType, CodeType)) and not _is_machinery(kind):
         attributes = getattr(thing, "__dict__", None)
-        if isinstance(attributes, dict) and label.count(".") < 4:
-            for name, value in attributes.items():
-                yield value, f"{label}.{name}" if label else "", by_graph
-        yield from ((child, label, by_graph) for child in gc.get_referents(thing))
+        if type(attributes) is dict and label.count(".") < 4:
+            for name, value in list(attributes.items()):
+                yield value, f"{label}.{name}" if label else "", False
+        yield from ((child, label, False) for child in gc.get_referents(thing))
 
 
 def _hook(label: str) -> str:
     return label if label.startswith("a hook") else f"a hook of {label}"
 
 
-def _is_machinery(thing: Any) -> bool:
-    """Whether an object belongs to the shell, to this tool or the like, and leads to everything."""
-    name = type(thing).__module__ or ""
-    return name.partition(".")[0] in MACHINERY or name == "course_utils.memory"
+def _is_machinery(kind: type) -> bool:
+    """Whether objects of a class belong to the shell, to this tool or the like, and lead to everything."""
+    name = str(kind.__module__)
+    return name.partition(".")[0] in MACHINERY or name == "course_utils.meter"
 
 
-def _of_error(thing: Any, label: str, by_graph: bool) -> Iterator[Step]:
+def _of_error(thing: Any, label: str) -> Iterator[tuple[Any, str, bool]]:
     """An error holds its traceback, that holds frames, and those hold their variables."""
-    if isinstance(thing, BaseException):
+    if issubclass(type(thing), BaseException):
         label = label or _error_label(thing.__traceback__)
         for part in (thing.__traceback__, thing.__cause__, thing.__context__, thing.args, thing.__dict__):
-            yield part, label, by_graph
+            yield part, label, False
     elif isinstance(thing, TracebackType):
         label = label or _error_label(thing)
-        yield thing.tb_frame, label, by_graph
-        yield thing.tb_next, label, by_graph
+        yield thing.tb_frame, label, False
+        yield thing.tb_next, label, False
     elif not in_library(thing.f_code) or thing.f_code.co_filename.startswith(TRAINING):
-        yield from ((value, label, by_graph) for _, value in _locals(thing))
+        yield from ((value, label, False) for _, value in _locals(thing))
 
 
 def _error_label(traceback: TracebackType | None) -> str:

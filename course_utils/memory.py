@@ -6,12 +6,15 @@ that keep tensors alive, and a prediction without running.
 """
 
 import gc
+import re
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import torch
 
-from course_utils.meter import KINDS, Holder, MemoryMeter, format_bytes, parse_bytes
+from course_utils.meter import KINDS, Holder, MemoryMeter, format_bytes, is_out_of_memory, parse_bytes
 
 __all__ = [
     "KINDS",
@@ -20,6 +23,7 @@ __all__ = [
     "find_batch_size",
     "forget_last_error",
     "format_bytes",
+    "is_out_of_memory",
     "memory_budget",
     "parse_bytes",
     "predict_memory",
@@ -30,7 +34,8 @@ def memory_budget(limit: str | int, device: torch.device | str | None = None) ->
     """A meter with a limit, for `with memory_budget("64 MiB") as meter:`.
 
     The operation whose result would pass the limit raises `torch.OutOfMemoryError`, as the GPU's
-    allocator would. Catch it, free something, and go on.
+    allocator would. Catch it, free something, and go on. Only a tensor that grows in place (by `resize_`
+    or `out=`) has grown already, and counts.
 
     On a CUDA device PyTorch's own allocator is limited, too, to what it holds at the start and as much more.
 
@@ -67,14 +72,14 @@ def _runs(step: Callable[[int], object], size: int) -> bool:
     try:
         step(size)
         return True
-    except torch.OutOfMemoryError:
-        pass
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
     return False
 
 
@@ -91,7 +96,7 @@ def forget_last_error() -> None:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is not None:
         for tracer in (getattr(shell, "InteractiveTB", None), getattr(shell, "SyntaxTB", None)):
-            for name in ("tb", "etype", "evalue", "last_syntax_error"):
+            for name in ("tb", "etype", "evalue", "last_syntax_error", "pdb"):
                 if getattr(tracer, name, None) is not None:
                     setattr(tracer, name, None)
         results = (
@@ -109,30 +114,39 @@ def predict_memory(step: Callable[[], object], device: torch.device | str | None
     """Run `step()` with fake tensors, which have shapes and no memory, and return the meter that watched.
 
     `step` makes all it needs: the model, the optimiser, the data. Fake tensors hold no values, so it
-    must read none (`.item()`, `if loss > 1`, `print(tensor)`).
+    must read none (`.item()`, `if loss > 1`, `x[x > 0]`). Without a GPU predict on "cpu": float32 takes
+    as many bytes there, only what the kernels need while they run is different.
 
     Raises:
         ImportError: this version of PyTorch has no `FakeTensorMode` where it is looked for.
-        ValueError: `step` uses a tensor from outside, or reads a value.
+        ValueError: `step` uses a tensor from outside, reads a value, or uses a GPU that is not there.
     """
     try:
-        from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+        from torch._subclasses import fake_tensor
     except ImportError as error:
         raise ImportError(
             f"torch {torch.__version__} has no FakeTensorMode: torch 2.11 to 2.15 do."
         ) from error
     meter = MemoryMeter(device)
     meter._only_fake = True
-    reason = ""
+    # What PyTorch's modes and the meter keep weakly must not stop `model.to`, which changes fake parameters
+    # in their place: they stay the same objects.
+    movable = patch.object(torch.utils, "weakref", SimpleNamespace(getweakrefs=lambda tensor: []))
+    reads = fake_tensor.DataDependentOutputException, fake_tensor.DynamicOutputShapeException
     try:
-        with FakeTensorMode(), meter:
+        with movable, fake_tensor.FakeTensorMode(), meter:
             step()
-    except DataDependentOutputException:
-        reason = "step reads a value of a tensor (item(), float(), if, print): fake tensors have none."
     except Exception as error:
-        if "FakeTensor" not in str(error):
+        text = str(error)
+        if isinstance(error, reads) or ".numpy() is not supported" in text:
+            reason = "step reads a value of a tensor (item(), float(), if, print): fake tensors have none."
+        elif "convert all Tensors to FakeTensors" in text:
+            reason = (
+                "step uses a tensor from outside: make the model, the optimiser and the data inside step."
+            )
+        elif not torch.cuda.is_available() and re.search("CUDA|hasPrimaryContext", text):
+            reason = 'step uses "cuda", and there is no GPU: predict on the CPU, with device="cpu".'
+        else:
             raise
-        reason = "step uses a tensor from outside: make the model, the optimiser and the data inside step."
-    if reason:
-        raise ValueError(reason)
+        raise ValueError(reason) from error
     return meter

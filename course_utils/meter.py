@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import (
 )
 
 from course_utils.device import get_device
-from course_utils.holders import find_names, line_of, line_text, storages_of
+from course_utils.holders import find_names, line_of, line_text, storages_of, tensors_in
 
 KINDS = ("parameters", "gradients", "optimizer state", "activations", "inputs", "other")
 PARAMETERS, GRADIENTS, STATE, ACTIVATIONS, INPUTS, OTHER = KINDS
@@ -38,6 +38,7 @@ Tensor = torch._C.TensorBase  # what all tensors are; quicker to test for than t
 backward_pass = torch._C._current_graph_task_id  # its number, or -1 outside of backward passes
 thread = threading.get_ident
 ones_like = torch.ops.aten.ones_like.default
+CALL = nn.Module._call_impl.__code__  # what runs while a module runs
 
 
 def format_bytes(number: int) -> str:
@@ -46,6 +47,13 @@ def format_bytes(number: int) -> str:
         if abs(number) >= UNITS[unit]:
             return f"{number / UNITS[unit]:.2f} {unit}"
     return f"{number} bytes"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: PyTorch's own, or what CPUs, GPUs and Macs say."""
+    words = ("out of memory", "can't allocate memory", "alloc_failed")
+    told = isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+    return told or isinstance(error, (torch.OutOfMemoryError, MemoryError))
 
 
 def parse_bytes(text: str | int) -> int:
@@ -148,6 +156,8 @@ class MemoryMeter(TorchDispatchMode):
             room = torch.cuda.memory_reserved(self.device) + self.limit
             torch.cuda.set_per_process_memory_fraction(min(room / total, self._fraction), self.device)
         self._end = None
+        self._stepping = False
+        self._stacks.clear()
         self._thread = threading.get_ident()
         return super().__enter__()
 
@@ -155,6 +165,8 @@ class MemoryMeter(TorchDispatchMode):
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._stepping = False
+        self._stacks.clear()
         if self.limit is not None and self.device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(self._fraction, self.device)
         self._find_gradients()
@@ -172,26 +184,33 @@ class MemoryMeter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: dict | None = None
     ) -> Any:
+        refused: int | str = 0
+        if self.limit is not None:  # what goes in comes first: nothing is done in place if it does not fit
+            refused = self._look(func, args, kwargs, None)
         try:
-            result = func(*args, **kwargs) if kwargs else func(*args)
-        except RuntimeError as error:
+            result = None if refused else func(*args, **kwargs) if kwargs else func(*args)
+        except (RuntimeError, MemoryError) as error:
             self._stepping = False  # the step has ended by this error
             args = kwargs = None  # its traceback must keep no tensor alive here
-            refused = self._refused_by_allocator(error)
-            if not refused:
+            known = isinstance(error, torch.OutOfMemoryError)
+            if self.limit is None or known or not is_out_of_memory(error):
                 raise
-        else:
+            size = re.search(r"tried to allocate (\d+) bytes", str(error))
+            refused = int(size[1]) if size else str(error) or "out of memory"
+        if not refused:
             refused = self._look(func, args, kwargs, result)
             if not refused:
                 return result
         self._stepping = False
         result = args = kwargs = None
-        raise torch.OutOfMemoryError(self._message(refused))
+        raise torch.OutOfMemoryError(refused if isinstance(refused, str) else self._message(refused))
 
     def _look(self, func: Callable, args: Sequence[Any], kwargs: dict | None, result: Any) -> int:
         """Count what is new among the tensors of an operation; return the bytes that pass the limit, or 0."""
-        if self._stepping and args and result is args[0] and self._met(result) is not None:
-            return 0  # in place
+        if self._stepping:
+            if args and result is args[0] and self._met(result) is not None:
+                return 0  # in place
+            self._stepping = not torch.is_grad_enabled()  # else the step has ended, by an error
         task = backward_pass()
         if task != self._task:
             if self._task != -1:
@@ -243,6 +262,9 @@ class MemoryMeter(TorchDispatchMode):
             if change == 0:
                 continue
             if self.limit is not None and change > 0 and self.live + change > self.limit and self._at_home():
+                if record is not None:  # it has grown in place, as by resize_, and stays so
+                    record.bytes = size
+                    self._change(record, change)
                 return change
             if record is None:
                 record = self._records[key] = _Record(storage, self._freed)
@@ -292,18 +314,14 @@ class MemoryMeter(TorchDispatchMode):
             self._end = max(self._end - number, 0)
         self.marks = [(label, place - number) for label, place in self.marks if place >= number]
 
-    def _refused_by_allocator(self, error: RuntimeError) -> int:
-        """The bytes that the CPU's allocator could not get, if that is the error, and there is a budget."""
-        match = re.search(r"can't allocate memory: you tried to allocate (\d+) bytes", str(error))
-        return int(match[1]) if match and self.limit is not None else 0
-
     def _message(self, size: int) -> str:
         kinds = {kind: number for kind, number in self.by_kind().items() if number}
         most = max(kinds, key=kinds.get, default=None)
         share = f", {format_bytes(kinds[most])} of it {most}" if most else ""
+        free = max(self.limit - self.live, 0)
         return (
-            f"Out of the memory budget. Tried to allocate {format_bytes(size)}. The budget is "
-            f"{format_bytes(self.limit)}, of which {format_bytes(max(self.limit - self.live, 0))} is free. "
+            f"{self.device.type.upper()} out of memory. Tried to allocate {format_bytes(size)}. "
+            f"The budget is {format_bytes(self.limit)}, of which {format_bytes(free)} is free. "
             f"{format_bytes(self.live)} is in use by live tensors{share}."
         )
 
@@ -346,13 +364,24 @@ class MemoryMeter(TorchDispatchMode):
         return thread() == self._thread or self in _get_current_dispatch_mode_stack()
 
     def _enter_module(self, module: nn.Module, args: tuple) -> None:
-        stack = self._stacks.setdefault(thread(), [])
-        if not stack and module not in self._names:
-            self._name(module)
         if self._counts_here():
             self._stepping = False
+            stack = self._running(1)
+            if not stack and module not in self._names:
+                self._name(module)
             self._know(module)
-        stack.append(module)
+            stack.append(module)
+
+    def _running(self, entered: int = 0) -> list[nn.Module]:
+        """The modules whose forward runs in this thread, without those that Ctrl-C or a hook has ended."""
+        stack = self._stacks.setdefault(thread(), [])
+        if stack:
+            calls, frame = 0, sys._getframe(1)
+            while frame is not None:
+                calls += frame.f_code is CALL
+                frame = frame.f_back
+            del stack[calls - entered :]
+        return stack
 
     def _leave_module(self, module: nn.Module, args: tuple, result: Any) -> None:
         stack = self._stacks.get(thread(), [])
@@ -388,6 +417,7 @@ class MemoryMeter(TorchDispatchMode):
     def _before_step(self, optimizer: Optimizer, args: tuple, kwargs: dict) -> None:
         if not self._counts_here():
             return
+        self._running()
         for group in optimizer.param_groups:
             for value in group.values():
                 if isinstance(value, Tensor):  # a learning rate may be one
@@ -406,11 +436,10 @@ class MemoryMeter(TorchDispatchMode):
             self._know_state(optimizer)
 
     def _know_state(self, optimizer: Optimizer) -> None:
-        for parameter, state in optimizer.state.items():
+        for parameter, state in list(optimizer.state.items()):
             module = self._module_of(parameter) if isinstance(parameter, torch.Tensor) else ""
-            for tensor in state.values():
-                if isinstance(tensor, torch.Tensor):
-                    self._label(tensor, STATE, module)
+            for tensor in tensors_in(state):
+                self._label(tensor, STATE, module)
 
     # ------------------------------------------------------------------------------- questions
 
@@ -440,6 +469,7 @@ class MemoryMeter(TorchDispatchMode):
 
     def mark(self, label: str) -> None:
         """Set a labelled mark on the timeline, here and now."""
+        self._running()
         self._find_gradients()
         self.marks.append((label, len(self._events)))
 
@@ -520,7 +550,7 @@ class MemoryMeter(TorchDispatchMode):
         """What lives at a point of the timeline, with its bytes."""
         self._find_gradients()
         if at == "now":
-            return {record: record.bytes for record in self._records.values()}
+            return {record: record.bytes for record in list(self._records.values())}  # threads may free
         if at == "peak":
             return self._snapshot(self._peak_at) if isinstance(self._peak_at, int) else self._peak_at
         places = dict(self.marks)

@@ -2,9 +2,11 @@
 
 import gc
 import os
+import subprocess
 import sys
 import threading
-import types
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -18,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
+from course_utils import holders as holders_module
 from course_utils import meter as meter_module
 from course_utils.memory import (
     KINDS,
@@ -25,6 +28,7 @@ from course_utils.memory import (
     find_batch_size,
     forget_last_error,
     format_bytes,
+    is_out_of_memory,
     memory_budget,
     parse_bytes,
     predict_memory,
@@ -449,6 +453,94 @@ def test_a_second_model_and_a_loss_have_names_of_their_own():
     del loss
 
 
+def test_an_optimizers_state_is_what_it_keeps():
+    with MemoryMeter("cpu") as meter:
+        model = nn.Linear(100, 100, bias=False)
+        optimizer = torch.optim.LBFGS(model.parameters())
+        optimizer.state["rounds"] = 3
+        x = torch.ones(3, 100)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = model(x).pow(2).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(2):
+            optimizer.step(closure)
+        sizes = meter.by_kind()
+        assert sizes["optimizer state"] >= 4 * 40_000
+        assert sizes["other"] < 100
+        name = f"optimizer in {sys._getframe().f_code.co_name}"
+        assert {row.held_by for row in meter.holders() if row.kind == "optimizer state"} == {name}
+
+
+def test_a_step_that_fails_is_over():
+    class Bad(torch.optim.SGD):
+        def step(self, closure=None):
+            raise ValueError("bad")
+
+    x = torch.zeros(1000)
+    with MemoryMeter("cpu") as meter:
+        with pytest.raises(ValueError, match="bad"):
+            Bad([nn.Parameter(torch.zeros(10))], 0.1).step()
+        y = x * 2
+        assert meter.live == 8000
+    del y
+
+
+def test_ctrl_c_in_a_module_ends_it():
+    class Interrupted(nn.Module):
+        def forward(self, x):
+            raise KeyboardInterrupt
+
+    model, other = nn.Sequential(Interrupted()), nn.Linear(2, 2)
+    with MemoryMeter("cpu") as meter:
+        with pytest.raises(KeyboardInterrupt):
+            model(torch.zeros(1))
+        meter.mark("stopped")
+        first = torch.zeros(100)
+        assert meter.by_module() == {"": 400}
+        with pytest.raises(KeyboardInterrupt):
+            model(torch.zeros(1))
+        second = other(torch.zeros(2))
+        assert not any(meter._stacks.values())
+        with pytest.raises(KeyboardInterrupt):
+            model(torch.zeros(1))
+    with meter:
+        third = torch.zeros(50)
+        assert meter.by_module()[""] == 600
+    del first, second, third
+
+
+def test_a_module_within_itself_stays_what_runs():
+    class Twice(nn.Module):
+        def forward(self, x, again=True):
+            x = self(x, False) if again else x
+            self.made = x + torch.ones(40)
+            return x
+
+    with MemoryMeter("cpu") as meter:
+        model = Twice()
+        model(torch.zeros(40))
+        assert meter.by_module() == {"Twice": 160}
+
+
+def test_questions_while_another_thread_frees():
+    with MemoryMeter("cpu") as meter:
+        box = [torch.zeros(1) for _ in range(10_000)]
+
+        def free():
+            while box:
+                box.pop()
+
+        thread = threading.Thread(target=free)
+        thread.start()
+        while thread.is_alive():
+            meter.by_kind()
+        assert meter.live == 0
+
+
 KEPT: dict[str, object] = {}
 
 
@@ -530,6 +622,62 @@ def test_the_table_names_what_holds_the_bytes():
     gc.collect()
 
 
+class Hostile:
+    """An object that fails when it is asked what it is, as lazy ones may."""
+
+    def __init__(self, name):
+        object.__setattr__(self, "asked", name)
+        object.__setattr__(self, "kept", torch.zeros(70))
+
+    def __getattribute__(self, name):
+        if name == object.__getattribute__(self, "asked"):
+            raise LookupError(name)
+        return object.__getattribute__(self, name)
+
+
+def test_objects_that_fail_do_not_stop_the_table_and_weak_ones_hold_nothing():
+    class Box:
+        pass
+
+    with MemoryMeter("cpu") as meter:
+        box, gone = Box(), Box()
+        box.tensor = torch.zeros(250)
+        proxies = [weakref.proxy(box), weakref.proxy(gone), weakref.ref(box)]
+        alone = weakref.proxy(gone)
+        del gone
+        name = sys._getframe().f_code.co_name
+        assert held(meter, 1000) == {f"box.tensor in {name}"}
+        asked = Hostile("__class__"), Hostile("__dict__"), Hostile("__module__")
+        assert held(meter, 280) == {f"asked in {name}"}  # the one without a __dict__
+        assert held(meter, 560) == {f"asked.kept in {name}"}
+        del asked
+        bytes_only = torch.zeros(90).untyped_storage()
+        assert held(meter, 360) == {f"bytes_only in {name}"}
+    del alone, proxies, bytes_only
+
+
+def test_underscores_are_names_too(monkeypatch):
+    with MemoryMeter("cpu") as meter:
+        for name, size in (("_", 30), ("__", 31), ("exit", 32), ("_1", 33)):
+            monkeypatch.setitem(globals(), name, torch.zeros(size))
+            assert held(meter, 4 * size) == {name}
+
+
+def test_a_large_data_set_does_not_keep_the_table_waiting():
+    data = [{"x": [number], "y": (number, number + 1)} for number in range(300_000)]
+    names = {f"also_{number}": [data] for number in range(20)}
+    with MemoryMeter("cpu") as meter:
+        kept = [torch.zeros(10), torch.zeros(10)]
+        total = (nn.Parameter(torch.zeros(10)) * 2).sum()
+        roots = [(name, thing, "") for name, thing in names.items()]
+        roots += [("kept", kept, ""), ("total", total, "")]
+        begin = time.process_time()
+        found = holders_module._walk(roots, {record.key for record in meter._records.values()})
+        taken = time.process_time() - begin
+        assert sorted(found.values()) == [["kept"], ["kept"], ["the graph of total"], ["total"]]
+    assert taken < 5  # 1 s without other work
+
+
 def test_an_error_that_is_kept_is_named_and_forgotten():
     def train():
         batch = torch.zeros(250)
@@ -550,20 +698,46 @@ def test_an_error_that_is_kept_is_named_and_forgotten():
         forget_last_error()  # nothing to forget
 
 
-def test_forget_last_error_empties_ipython(monkeypatch):
-    error = RuntimeError("old")
-    shell = types.SimpleNamespace(
-        InteractiveTB=types.SimpleNamespace(tb=1, etype=type(error), evalue=error),
-        SyntaxTB=types.SimpleNamespace(last_syntax_error=error),
-        last_execution_result=types.SimpleNamespace(error_in_exec=error, error_before_exec=None, result=3),
-        displayhook=types.SimpleNamespace(exec_result=types.SimpleNamespace(error_in_exec=error)),
-    )
-    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
-    forget_last_error()
-    assert vars(shell.InteractiveTB) == {"tb": None, "etype": None, "evalue": None}
-    assert shell.last_execution_result.error_in_exec is shell.displayhook.exec_result.error_in_exec is None
-    assert shell.SyntaxTB.last_syntax_error is None
-    assert shell.last_execution_result.result == 3
+SHELL = """
+import io, sys
+from contextlib import redirect_stdout
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell.instance()
+def run(cell):
+    with redirect_stdout(io.StringIO()):
+        shell.run_cell(cell, store_history=True)
+run("import torch; from course_utils.memory import *; meter = MemoryMeter('cpu'); meter.__enter__()")
+meter = shell.user_ns["meter"]
+run("def train():\\n    batch = torch.zeros(1000)\\n    1 / 0")
+run("train()")
+print(meter.live, {row.held_by for row in meter.holders()})
+sys.stdin = io.StringIO("p 1\\nq\\n")
+run("%debug")
+run("z = 1")
+print(meter.live, "?" in {row.held_by for row in meter.holders()})
+shell.user_ns["forget_last_error"]()
+print(meter.live)
+run("train()")
+run("forget_last_error()")
+print(meter.live)
+run("torch.zeros(1000)")
+run("torch.ones(500)")
+print(meter.live, sorted(row.held_by for row in meter.holders()))
+run("%reset -f out")
+run("z = 1")
+print(meter.live, sorted(row.held_by for row in meter.holders()))
+meter.__exit__(None, None, None)
+"""
+
+
+def test_an_ipython_shell_names_and_forgets():
+    pytest.importorskip("IPython")
+    done = subprocess.run([sys.executable, "-c", SHELL], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "4000 {'the last error (train, line 3)'}", done.stdout
+    assert lines[1:4] == ["4000 False", "0", "0"]
+    assert lines[4].startswith("6000 ['Out[")
+    assert lines[5] == "6000 ['_', '__']"
 
 
 # ----------------------------------------------------------------------------------- budgets
@@ -575,7 +749,7 @@ def test_a_budget_refuses_and_all_goes_on():
         with pytest.raises(torch.OutOfMemoryError) as caught:
             torch.ones(MIB // 4)
         assert str(caught.value) == (
-            "Out of the memory budget. Tried to allocate 1.00 MiB. The budget is 1.00 MiB, "
+            "CPU out of memory. Tried to allocate 1.00 MiB. The budget is 1.00 MiB, "
             "of which 512.00 KiB is free. 512.00 KiB is in use by live tensors, 512.00 KiB of it inputs."
         )
         assert meter.live == meter.peak == MIB // 2
@@ -588,6 +762,26 @@ def test_a_budget_refuses_and_all_goes_on():
     torch.ones(MIB)  # no budget any more
     with pytest.raises(RuntimeError, match="can't allocate memory"), MemoryMeter("cpu"):
         torch.empty(10**15)  # without a budget, an error stays what it is
+
+
+def test_the_error_reads_as_other_tools_expect_it():
+    with memory_budget("1 KiB", "cpu"), pytest.raises(torch.OutOfMemoryError) as caught:
+        torch.ones(1000)
+    assert " out of memory." in str(caught.value)
+    assert len(caught.value.args) == 1
+
+
+def test_what_is_refused_in_place_is_not_done():
+    x = torch.zeros(10_000)
+    with memory_budget("1 KiB", "cpu") as meter:
+        with pytest.raises(torch.OutOfMemoryError):
+            x.add_(1)
+        y = torch.zeros(10)
+        with pytest.raises(torch.OutOfMemoryError):
+            y.resize_(1000)
+        assert meter.live == y.untyped_storage().nbytes() == 4000
+        y.fill_(1)
+    assert not x.any()
 
 
 def test_what_existed_before_can_pass_the_budget():
@@ -656,6 +850,47 @@ def test_find_batch_size(start, most):
         assert find_batch_size(step, start, most) == min(37, most)
     assert len(calls) <= 14
     assert len(calls) == len(set(calls))
+
+
+ERRORS = (
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+    (
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you"),
+        True,
+    ),
+    (RuntimeError("MPS backend out of memory (MPS allocated: 9.06 GB, max allowed: 9.07 GB)."), True),
+    (RuntimeError("CUDA error: out of memory"), True),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+    (MemoryError(), True),
+    (RuntimeError("CUDA error: device-side assert triggered"), False),
+    (ValueError("out of memory"), False),
+)
+
+
+@pytest.mark.parametrize(("error", "expected"), ERRORS, ids=lambda thing: type(thing).__name__)
+def test_errors_of_all_allocators_are_recognised(error, expected):
+    def step(size):
+        if size > 5:
+            raise error
+
+    assert is_out_of_memory(error) is expected
+    if expected:
+        assert find_batch_size(step) == 5
+    else:
+        with pytest.raises(type(error)):
+            find_batch_size(step)
+
+
+@pytest.mark.parametrize(("error", "expected"), ERRORS, ids=lambda thing: type(thing).__name__)
+def test_a_budget_gives_all_of_them_one_type(error, expected):
+    class Fails(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            raise error
+
+    kind = torch.OutOfMemoryError if expected else type(error)
+    with Fails(), memory_budget("1 MiB", "cpu"), pytest.raises(kind) as caught:
+        torch.zeros(3)
+    assert caught.type is kind
 
 
 def test_find_batch_size_when_none_fits_and_other_errors():
@@ -902,8 +1137,39 @@ def test_a_prediction_says_what_it_cannot():
         predict_memory(lambda: outside(torch.zeros(2, 3)))
     with pytest.raises(ValueError, match="step reads a value of a tensor"):
         predict_memory(lambda: torch.zeros(3).sum().item())
+    for reads in (lambda x: x[x > 0], lambda x: x.numpy(), lambda x: 1 if x[0] > 0 else 2):
+        with pytest.raises(ValueError, match="step reads a value of a tensor") as caught:
+            predict_memory(lambda reads=reads: reads(torch.zeros(3)))
+        assert caught.value.__cause__ is not None
     with pytest.raises(ZeroDivisionError):
         predict_memory(lambda: 1 / 0)
+
+    def own():
+        raise RuntimeError("my FakeTensor")
+
+    with pytest.raises(RuntimeError, match="my FakeTensor"):
+        predict_memory(own)
+
+
+def moved_training(device):
+    model = nn.Sequential(nn.Linear(10, 10), nn.BatchNorm1d(10)).to(device)
+    model.to(torch.float64).float()
+    optimizer = torch.optim.Adam(model.parameters())
+    for _ in range(2):
+        model(torch.randn(3, 10, device=device)).sum().backward()
+        optimizer.step()
+        model.to(device)
+
+
+def test_a_prediction_moves_models():
+    predicted = predict_memory(lambda: moved_training("cpu"), "cpu")
+    with MemoryMeter("cpu") as measured:
+        moved_training("cpu")
+    assert predicted.by_kind("peak") == measured.by_kind("peak")
+    assert predicted.by_kind("peak")["gradients"] == 4 * (110 + 20)
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match='step uses "cuda", and there is no GPU'):
+            predict_memory(lambda: moved_training("cuda"), "cuda")
 
 
 @pytest.mark.slow

@@ -309,10 +309,7 @@ def _epoch(answer: Callable, samples: int, batch_size: int) -> Any:
     if torch.equal(weights, before):
         return Result(..., "the weights are as before: no gradient reaches them")
     if many > 1:
-        wrong = (
-            f"the graphs of {many} batches are alive at once: something keeps a loss or an output with its "
-            "graph; add up numbers, by item()"
-        )
+        wrong = f"the graphs of {many} batches are alive at once: add up numbers, by item(); keep no outputs"
     elif watch.growth() > 64:
         wrong = f"each batch leaves {watch.growth():.0f} bytes behind: keep numbers only"
     elif not all(watch.modes):
@@ -740,6 +737,7 @@ def train(meter, report):
         data = batch()
         train_step(model, optimizer, *data)
         curve.append(loss_of(model, *data))
+        del data
         meter.mark(f"step {step + 1}")
     report()
 """,
