@@ -366,21 +366,21 @@ class MemoryMeter(TorchDispatchMode):
     def _enter_module(self, module: nn.Module, args: tuple) -> None:
         if self._counts_here():
             self._stepping = False
-            stack = self._running(1)
+            stack = self._running(module)
             if not stack and module not in self._names:
                 self._name(module)
             self._know(module)
             stack.append(module)
 
-    def _running(self, entered: int = 0) -> list[nn.Module]:
+    def _running(self, entered: nn.Module | None = None) -> list[nn.Module]:
         """The modules whose forward runs in this thread, without those that Ctrl-C or a hook has ended."""
         stack = self._stacks.setdefault(thread(), [])
-        if stack:
+        if stack and entered not in stack[-1]._modules.values():  # else all is well
             calls, frame = 0, sys._getframe(1)
             while frame is not None:
                 calls += frame.f_code is CALL
                 frame = frame.f_back
-            del stack[calls - entered :]
+            del stack[calls - (entered is not None) :]
         return stack
 
     def _leave_module(self, module: nn.Module, args: tuple, result: Any) -> None:

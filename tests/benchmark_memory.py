@@ -7,9 +7,13 @@ of the tracker's.
 """
 
 import argparse
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the course that this file belongs to
 
 import torch
 import torch.nn.functional as F
