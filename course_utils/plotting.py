@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from course_utils.memory import KINDS, MemoryMeter
+
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, RED, GREY = (  # Okabe and Ito: told apart by colour-blind readers
     "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#D55E00", "#999999",
 )  # fmt: skip
@@ -394,25 +396,87 @@ def show_bars(
 
 
 def show_timeline(
-    rows: Mapping[str, Sequence[tuple[float, float, str]]], *, xlabel: str, title: str, alt: str
+    rows: Mapping[str, Sequence[tuple[float, float, str]]],
+    *,
+    xlabel: str,
+    ylabel: str = "process",
+    kinds: Sequence[str] = (),
+    title: str,
+    alt: str,
 ) -> None:
     """Draw who does what when: a row for each worker, a box for each piece of work.
 
     Args:
         rows: who → pieces of work (start, duration, text). The first word of the text gives the colour.
-        xlabel: what the time is counted in.
+        xlabel: what the time is counted in; or another length, such as that of blocks of memory.
+        ylabel: what the rows are.
+        kinds: first words, in the order of their colours; default: in the order in which they come.
         title, alt: the finding, and the figure in words.
     """
     fig, ax = plt.subplots(figsize=(8, 0.55 * len(rows) + 1.1))
-    kinds: dict[str, str] = {}
+    seen = list(kinds)
     for place, pieces in enumerate(rows.values()):
         for start, duration, text in pieces:
-            color = kinds.setdefault(text.split()[0], (SKY, ORANGE, GREEN, PINK)[len(kinds) % 4])
+            kind = text.split()[0]
+            seen += [] if kind in seen else [kind]
+            color = (SKY, ORANGE, GREEN, PINK)[seen.index(kind) % 4]
             ax.barh(-place, duration, 0.75, left=start, color=color, edgecolor="white")
             ax.text(
                 start + duration / 2, -place, "\n".join(text.split()), ha="center", va="center", fontsize=8
             )
     ax.set_yticks([-place for place in range(len(rows))], list(rows))
-    ax.set(xlabel=xlabel, ylabel="process", xlim=(0, None))
+    ax.set(xlabel=xlabel, ylabel=ylabel, xlim=(0, None))
     fig.suptitle(title)
+    show(fig, alt)
+
+
+def show_memory(meter: MemoryMeter, *, title: str, alt: str, start: str | None = None) -> None:
+    """Draw a meter's timeline: the live bytes after each allocation or free, stacked by kind.
+
+    The marks stand as lines with their labels over the plot; a limit is dotted.
+
+    Args:
+        meter: a meter that has counted something.
+        title, alt: the finding, and the figure in words.
+        start: the label of the mark at which the plot begins; default: where the meter began.
+
+    Raises:
+        ValueError: the meter has counted nothing, or has no such mark.
+    """
+    marks = [(place, label) for label, place in meter.marks]
+    if start is not None and start not in [label for _, label in marks]:
+        raise ValueError(f"start={start!r} is no mark: the meter has {[label for _, label in marks]}.")
+    begin = 0 if start is None else next(place for place, label in marks if label == start)
+    sizes = np.array(meter.timeline)[begin:] / 2**20
+    if not sizes.any():
+        raise ValueError("the meter has counted nothing: use tensors inside its block, on its device.")
+    x = np.arange(begin, begin + len(sizes))
+    if len(x) > 4000:  # more than there are pixels: of each few changes, the highest
+        parts = np.array_split(np.arange(len(x)), 2000)
+        kept = [part[sizes[part].sum(1).argmax()] for part in parts]
+        x, sizes = x[kept], sizes[kept]
+    fig, ax = plt.subplots()
+    tops = sizes.cumsum(1)
+    for i, kind in enumerate(KINDS):
+        if sizes[:, i].any():
+            color = (BLUE, ORANGE, YELLOW, SKY, GREEN, GREY)[i]
+            ax.fill_between(
+                x, tops[:, i] - sizes[:, i], tops[:, i], step="post", color=color, linewidth=0, label=kind
+            )
+    if meter.limit is not None:
+        ax.axhline(meter.limit / 2**20, color="black", linestyle=(0, (1, 1)), label="limit")
+    seen = [(place, label) for place, label in marks if place >= begin]
+    for place, _ in seen:
+        ax.axvline(place, color="black", linewidth=0.8)
+    if seen:
+        ticks = ax.secondary_xaxis("top")
+        turned = {"rotation": 40, "ha": "left"} if len(seen) > 4 else {}
+        ticks.set_xticks([place for place, _ in seen], [label for _, label in seen], fontsize=9, **turned)
+        ticks.tick_params(length=0)
+    ax.set(
+        xlabel="allocations and frees", ylabel="live tensors (MiB)", ylim=(0, None), xlim=(x[0], x[-1] + 1)
+    )
+    fig.suptitle(title, fontsize=12)
+    handles, labels = ax.get_legend_handles_labels()
+    fig.legend(handles[::-1], labels[::-1], frameon=False, loc="outside right center")
     show(fig, alt)
