@@ -37,7 +37,7 @@ def memory_budget(limit: str | int, device: torch.device | str | None = None) ->
     allocator would. Catch it, free something, and go on. Only a tensor that grows in place (by `resize_`
     or `out=`) has grown already, and counts.
 
-    On a CUDA device PyTorch's own allocator is limited, too, to what it holds at the start and as much more.
+    On a CUDA device PyTorch's own allocator is limited, too: to what it holds at the start, plus the limit.
 
     Raises:
         ValueError: the limit is no size.
@@ -125,7 +125,7 @@ def predict_memory(step: Callable[[], object], device: torch.device | str | None
         from torch._subclasses import fake_tensor
     except ImportError as error:
         raise ImportError(
-            f"torch {torch.__version__} has no FakeTensorMode: torch 2.11 to 2.15 do."
+            f"torch {torch.__version__} has no FakeTensorMode: torch 2.11 to 2.15 have it."
         ) from error
     meter = MemoryMeter(device)
     meter._only_fake = True
