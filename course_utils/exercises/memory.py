@@ -5,7 +5,7 @@ import gc
 import linecache
 import math
 import weakref
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from itertools import pairwise
@@ -179,7 +179,7 @@ def _frozen() -> nn.Module:
     mistakes={
         "these are numbers of elements; expected: bytes, each with its element_size()": _stays(torch.numel),
         "the step counters are missing: 4 bytes for each trained parameter": _stays(adam=lambda n: 2 * n),
-        "the step counters are missing, and frozen parameters have neither gradient nor state": _stays(
+        "the step counters are missing: 4 bytes for each trained tensor": _stays(
             trained=lambda p: True, adam=lambda n: 2 * n
         ),
         "Adam keeps two tensors for each trained parameter: the means of the gradient and of its square": (
@@ -236,9 +236,15 @@ def saved_bytes(widths, batch_size):
 # 3. Bytes of storages
 
 
-def _rows() -> list[torch.Tensor]:
-    rows = torch.arange(40.0).view(5, 8)
-    return [rows[1], torch.zeros(3, dtype=torch.float64), rows[3]]
+class _Made(list):
+    """A list of tensors that shows how it is made of x: which of them are views."""
+
+    def __init__(self, tensors: str, x: str) -> None:
+        super().__init__(eval(tensors, {"torch": torch, "x": eval(x)}))
+        self.text = f"{tensors} with x = {x}"
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def _storages(key: Callable, size: Callable = lambda t: t.untyped_storage().nbytes()) -> Callable:
@@ -252,13 +258,13 @@ def _behind(tensor: torch.Tensor) -> int:
 @exercise(
     cases=lambda: [
         ([torch.zeros(2, 3), torch.zeros(5, dtype=torch.float64)],),
-        ((lambda t: [t, t.T, t.view(6)])(torch.arange(6.0).view(2, 3)),),
-        ([torch.arange(10.0)[:3]],),
-        (_rows(),),
+        (_Made("[x, x.T, x.view(6)]", "torch.arange(6.0).view(2, 3)"),),
+        (_Made("[x[:3]]", "torch.arange(10.0)"),),
+        (_Made("[x[1], torch.zeros(3, dtype=torch.float64), x[3]]", "torch.arange(40.0).view(5, 8)"),),
         ([torch.zeros(3, 2), torch.zeros(3, 2), torch.ones(4, dtype=torch.int8)],),
-        ((lambda t: [t[:3], t[2:]])(torch.arange(5)),),
-        ([torch.ones(1).expand(100), torch.zeros(0), torch.tensor(True)],),
-        ((lambda t: [t.detach(), t, t.view(torch.int32)])(torch.ones(4, requires_grad=True)),),
+        (_Made("[x[:3], x[2:]]", "torch.arange(5)"),),
+        (_Made("[x.expand(100), torch.zeros(0), torch.tensor(True)]", "torch.ones(1)"),),
+        (_Made("[x.detach(), x, x.view(torch.int32)]", "torch.ones(4, requires_grad=True)"),),
         ([],),
     ],
     mistakes={
@@ -379,7 +385,8 @@ def _predicted(answer: Callable, samples: int, batch_size: int, training: bool) 
     elif watch.growth() > 8 * batch_size + 16:
         wrong = (
             f"each batch leaves {watch.growth():.0f} bytes behind, where its classes have {8 * batch_size}: "
-            "keep the classes only, not the logits or the inputs"
+            "keep the classes only, not the logits or the inputs, nor a view, which keeps all of its tensor: "
+            "clone() it"
         )
     else:
         wrong = watch.stuck((264 + 160) * batch_size + 8 * samples + 64)
@@ -642,7 +649,7 @@ def _largest(answer: Callable, largest: int, start: int, limit: int) -> Any:
     wrong = None
     safe = max(start, 2 * min(largest, limit))
     if tried and tried[0] != start:
-        wrong = f"the first size that it tries is {tried[0]}; expected: start, {start}"
+        wrong = f"the first size that it tries is {tried[0]}; expected: start, which is {start}"
     elif tried and max(tried) > safe:
         wrong = (
             f"it tries {max(tried)}, when nothing above {max((s for s in tried if s <= largest), default=0)} "
@@ -819,10 +826,10 @@ def _named(answer: Callable, script: str) -> Result:
     for letter, cause in named.items():
         if not isinstance(cause, str) or cause not in CAUSES:
             return Result(..., f"{show(cause)} at {letter!r} is none of check.CAUSES: copy its text")
-    cause, times = Counter(named.values()).most_common(1)[0]
-    if times > 1:
+    cause = named[script]
+    if cause != _CAUSES[script] and (times := list(named.values()).count(cause)) > 1:
         return Result(..., f"{cause!r} occurs {times} times; each script has another cause")
-    if (cause := named[script]) != _CAUSES[script]:
+    if cause != _CAUSES[script]:
         return Result(..., f"script {script} has another cause: with {cause!r}, {_SIGNS[cause]}")
     return Result(cause)
 
@@ -886,8 +893,21 @@ def _in_budget(answer: Callable, samples: int, side: int, momentum: float) -> An
                 return Result(..., why)
         good, mine = (part["gradients"][0] for part in (right, state))
         off = ((mine - good).norm() / good.norm()).item()
+        summed = _stepped(_chunks(size, weight=_sum), *case)[1]["gradients"][0]
+        parts = [len(part) for part in torch.arange(samples).split(size)]
+        by = next((n for n in range(2, 33) if not difference(n * mine, summed)), len(parts))
         if not mine.any():
             wrong = "at the optimizer's step there are no gradients: backward is to run for each part"
+        elif not mine[: watch.model[0].weight.numel()].any():
+            wrong = (
+                "the first layers get no gradient: with use_reentrant=True a segment whose input needs none "
+                "gets none; write use_reentrant=False"
+            )
+        elif by != len(parts):
+            wrong = (
+                f"each part's loss is divided by {by}, and there are {len(parts)} parts, of {show(parts)} "
+                "pictures (chunk(n) may make fewer than n): weigh each part's mean by len(part) / N"
+            )
         elif 1e-5 < off < 0.1:
             wrong = f"the gradients are off by {off:.2%}: is a part computed in half precision?"
         return Result(..., wrong)

@@ -484,6 +484,7 @@ as_logits = collect(keep=lambda logits: logits)
 wrong_dim = collect(keep=lambda logits: logits.argmax(0))
 only_last = collect(join=lambda kept: kept[-1])
 as_list = collect(join=lambda kept: torch.cat(kept).tolist())
+by_sorting = collect(keep=lambda logits: logits.sort(1).indices[:, -1])
 pairs = collect(keep=lambda logits: logits.max(1), join=lambda kept: torch.cat([p.indices for p in kept]))
 as_float_classes = collect(keep=lambda logits: logits.argmax(1).float())
 stacked = collect(join=torch.stack)
@@ -1126,6 +1127,26 @@ def checkpoint_all(model, inputs, targets, optimizer):
     return loss.item()
 
 
+def chunked(count):
+    """Accumulate as the chapter does, where a batch always has as many parts as chunk is asked for."""
+
+    def train_in_budget(model, inputs, targets, optimizer):
+        optimizer.zero_grad()
+        total = 0.0
+        for x, y in zip(inputs.chunk(count), targets.chunk(count), strict=True):
+            loss = F.cross_entropy(segments(model, x), y) / count
+            loss.backward()
+            total += loss.item()
+        optimizer.step()
+        return total
+
+    return train_in_budget
+
+
+def reentrant(model, *others):
+    return in_parts(1, run=lambda x: checkpoint_sequential(model, 4, x, use_reentrant=True))(model, *others)
+
+
 def backward_at_the_end(model, inputs, targets, optimizer):
     optimizer.zero_grad()
     total = 0
@@ -1177,7 +1198,7 @@ WRONG = {
         (four_bytes, "ask element_size()"),
         (counts_frozen, "neither gradient nor state"),
         (no_counters, "step counters are missing"),
-        (no_counters_frozen, "step counters are missing, and frozen"),
+        (no_counters_frozen, "4 bytes for each trained tensor"),
         (with_buffers, "buffers, such as running_mean"),
         (elements, "numbers of elements"),
         (other_keys, "the keys are"),
@@ -1195,6 +1216,7 @@ WRONG = {
     "live_bytes": [
         (each_tensor, "a view shares its storage"),
         (each_object, "several tensors share counts once"),
+        (each_tensor, "tensors = [x, x.T, x.view(6)] with x = torch.arange(6.0).view(2, 3)"),
         (by_start, "may begin later"),
         (what_is_seen, "a part keeps the whole storage"),
         (last_seen, "a part keeps the whole storage"),
@@ -1242,6 +1264,7 @@ WRONG = {
         (only_last, "only the last batch"),
         (as_list, "a list of numbers"),
         (pairs, "keep the classes only"),
+        (by_sorting, "nor a view, which keeps all"),
         (as_float_classes, "its dtype is torch.float32"),
         (stacked, "RuntimeError"),
     ],
@@ -1277,7 +1300,7 @@ WRONG = {
     ],
     "largest_batch": [
         (one_by_one, "it calls fits 100 times"),
-        (bisects_at_once, "expected: start"),
+        (bisects_at_once, "expected: start, which is 1"),
         (start_then_limit, "is known to fit"),
         (quadruples, "double first"),
         (doubles_only, "bisection after that"),
@@ -1295,6 +1318,7 @@ WRONG = {
         (named(B="optimizer state"), "nothing would grow"),
         (named(C="no torch.no_grad in validation"), "a phase of validation"),
         (named(D="data set cached on the device"), "occurs 2 times"),
+        (named(C="a hook keeps activations"), "script = 'C'"),
         (named(A="loss kept with its graph", C="a hook keeps activations"), "script A has another cause"),
         (named(D="an error"), "none of check.CAUSES"),
         (lambda: list(NAMED.values()), "expected: a dict"),
@@ -1320,6 +1344,10 @@ WRONG = {
             "last part has fewer samples",
         ),
         (in_parts(2, told=lambda n, samples, parts: 1), "the sum of the parts' means"),
+        (chunked(4), "divided by 4, and there are 3 parts, of [2, 2, 1] pictures (chunk"),
+        (chunked(8), "divided by 8, and there are 4 parts, of [1, 1, 1, 1] pictures (chunk"),
+        (chunked(3), "divided by 3, and there are 2 parts, of [2, 2] pictures (chunk"),
+        (reentrant, "write use_reentrant=False"),
         (in_parts(2, clear=False), "left from earlier work"),
         (in_parts(2, clear_each=True), "only those of the last"),
         (in_parts(2, step_each=True), "the optimizer steps 2 times"),
