@@ -1,15 +1,19 @@
 """The pages of docs/ that tests/pages.py writes, and what it reads out of notebooks."""
 
+import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import pages
 import pytest
 from called import Calls
 from nbformat import NotebookNode
-from test_notebooks import Chapter, links_resolve
+from notebook_tools import notebooks, read_notebook
+from test_notebooks import Chapter, _anchors
 
 COMMAND = "run `python tests/pages.py`"
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]*)#?([^)]*)\)")
 
 
 def notebook(*texts: str) -> NotebookNode:
@@ -30,7 +34,17 @@ def chapters(monkeypatch: pytest.MonkeyPatch) -> dict[Path, NotebookNode]:
 def test_pages_say_what_the_notebooks_say(name: str) -> None:
     text = (pages.DOCS / name).read_text(encoding="utf-8")
     assert text == pages.page(name), COMMAND
-    assert not list(links_resolve(Chapter(pages.DOCS / name, notebook(text), [])))
+
+
+def test_links_lead_to_files_and_headings() -> None:
+    anchors = {path: _anchors(Chapter(path, read_notebook(path), [])) for path in notebooks()}
+    for name in pages.PAGES:
+        links = LINK.findall((pages.DOCS / name).read_text(encoding="utf-8"))
+        assert links
+        for file, anchor in links:
+            target = (pages.DOCS / file).resolve()
+            assert target.exists(), file
+            assert target.suffix != ".ipynb" or unquote(anchor) in anchors[target], (file, anchor)
 
 
 def test_a_stale_page_is_noticed_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
