@@ -117,10 +117,10 @@ def glossary() -> str:
                 places = f"{other.path.stem}, {other.heading!r}, and in {term.path.stem}, {term.heading!r}"
                 raise ValueError(f"{term.name!r} is bold in {places}. Let one be bold: where it is defined.")
             found[term.name.casefold()] = term
-    rows = [
-        (term.name, term.sentence, link(f"{term.path.stem[:2]} {term.heading}", term.path, term.heading))
-        for _, term in sorted(found.items())
-    ]
+    rows = []
+    for _, term in sorted(found.items()):
+        place = f"{term.path.stem[:2]} {re.sub(r' [(].* minutes[)]$', '', term.heading)}"
+        rows.append((term.name, term.sentence, link(place, term.path, term.heading)))
     return table(("Term", "In the words of the course", "Where"), *rows)
 
 
@@ -141,12 +141,12 @@ def index_of_calls() -> str:
                     for number in sorted(items(cell)):
                         places[name].setdefault(number, link(number, path, heading))
     parts = []
-    for library in sorted({name.split(".")[0] for name in places}):
+    for library in sorted(LIBRARIES, key=lambda name: (name == "course_utils", name)):
         rows = []
         for name in sorted((n for n in places if n.startswith(library + ".")), key=str.casefold):
             first, *more = places[name].values()
             rows.append((f"`{name}`", ", ".join([f"**{first}**", *more[: MOST_ITEMS - 1]])))
-        parts += [f"## {library}", table(("Call", "Items"), *rows)]
+        parts += [f"## {library}", table(("Call", "Items"), *rows)] if rows else []
     return "\n\n".join(parts)
 
 
