@@ -2,8 +2,6 @@
 
 import ast
 import io
-import logging
-import subprocess
 import typing
 from collections import ChainMap
 from collections.abc import Iterable
@@ -34,8 +32,8 @@ RECEIVERS = {
     "torch.utils.tensorboard.SummaryWriter": SummaryWriter,
 }  # under which methods are listed: name → class
 OTHERS = (
-    *(str, bytes, int, float, list, dict, set, tuple, Path, io.IOBase, subprocess.Popen),
-    *(np.ndarray, pd.DataFrame, pd.Series, Image.Image, Figure, logging.Handler),
+    *(str, bytes, int, float, list, dict, set, tuple, Path, io.IOBase),
+    *(np.ndarray, pd.DataFrame, pd.Series, Image.Image, Figure),
 )  # other objects in cells: a method that one of these has, too, may be theirs
 
 

@@ -127,6 +127,8 @@ CALLED = {
     "x.sum()": [],
     "x.gather(1, y)": ["torch.Tensor.gather"],
     "x.flush()": [],
+    "x.step()": [],
+    "x.no_such_method()": [],
     "class A(nn.Module): ...\nA().train()": ["torch.nn.Module", "torch.nn.Module.train"],
     "@torch.no_grad()\ndef f(g=torch.Generator()): ...": ["torch.no_grad", "torch.Generator"],
     "torch.optim.SGD([]).step()": ["torch.optim.Optimizer.step", "torch.optim.SGD"],
