@@ -25,8 +25,6 @@ from tqdm.auto import tqdm
 from course_utils.history import EarlyStopping, History
 from course_utils.stopping import StopButton, Stoppable, Stopped
 
-__all__ = ["EarlyStopping", "History", "evaluate", "fit", "train_one_epoch"]
-
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -123,10 +121,10 @@ def evaluate(
         with torch.no_grad():
             for _ in batches:
                 pass
-        return batches.means()
     finally:
         for module, mode in modes:
             module.training = mode
+    return batches.means()
 
 
 def fit(
@@ -247,6 +245,7 @@ class _Pass:
         device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
         quiet = self.progress is None or bool(os.environ.get("TQDM_DISABLE"))  # notebooks' tqdm ignores it
         delay = 0 if self.model.training else 1  # seconds: no bar for a quick validation
+        where = self.progress or "the epoch"
         total = operator.length_hint(self.loader) or None
         # The loader is not given to tqdm, which may begin it twice: that would draw two orders.
         with tqdm(desc=self.progress, total=total, leave=False, disable=quiet, delay=delay) as bar:
@@ -257,7 +256,7 @@ class _Pass:
                     loss = self.loss_fn(logits, targets)
                 if not math.isfinite(value := loss.item()):
                     raise FloatingPointError(
-                        f"{self.where}, batch {batch}: the loss is {value}. Look for NaN in the data, use a "
+                        f"{where}, batch {batch}: the loss is {value}. Look for NaN in the data, use a "
                         "smaller learning rate, or clip the gradients (max_norm=1.0)."
                     )
                 self.loss += value * len(targets)
@@ -268,16 +267,12 @@ class _Pass:
                 bar.set_postfix(loss=f"{self.loss / self.samples:.4f}", refresh=False)
                 bar.update()
                 yield loss, len(targets)
-
-    @property
-    def where(self) -> str:
-        return self.progress or ("training" if self.model.training else "evaluation")
+        if not self.samples:
+            raise ValueError(
+                f"{where}: the loader gave no batch. Is the data set empty, or smaller than a batch with "
+                "drop_last=True, or the loader an iterator that is used up?"
+            )
 
     def means(self) -> tuple[float, float]:
         """The mean loss per sample and the accuracy."""
-        if not self.samples:
-            raise ValueError(
-                f"{self.where}: the loader gave no batch. Is the data set empty, or smaller than a batch "
-                "with drop_last=True, or the loader an iterator that is used up?"
-            )
         return self.loss / self.samples, self.right / self.answers

@@ -376,7 +376,7 @@ def test_class_weights_are_refused_and_the_remedy_is_right():
 
 @pytest.mark.parametrize("loader", [[], DataLoader(data(5), 8, drop_last=True), iter(())])
 def test_an_empty_loader(loader):
-    with pytest.raises(ValueError, match=r"evaluation: the loader gave no batch\. Is the data set empty"):
+    with pytest.raises(ValueError, match=r"the epoch: the loader gave no batch\. Is the data set empty"):
         evaluate(network(), loader)
     with pytest.raises(ValueError, match="epoch 1/2: the loader gave no batch"):
         run(2, loader=[])
