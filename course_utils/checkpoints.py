@@ -81,7 +81,7 @@ def load_checkpoint(path: str | Path, *, map_location: Any = "cpu") -> dict[str,
         raise
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be read: {error.strerror}. Check the path and its permissions."
+            f"{path} cannot be read: {error.strerror or error}. Check the path and its permissions."
         ) from error
     except Exception as error:
         raise CheckpointError(
