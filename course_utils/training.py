@@ -243,6 +243,7 @@ class _Pass:
                 "reduction='none')).mean()."
             )
         device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+        autocast = torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
         quiet = self.progress is None or bool(os.environ.get("TQDM_DISABLE"))  # notebooks' tqdm ignores it
         delay = 0 if self.model.training else 1  # seconds: no bar for a quick validation
         where = self.progress or "the epoch"
@@ -251,7 +252,7 @@ class _Pass:
         with tqdm(desc=self.progress, total=total, leave=False, disable=quiet, delay=delay) as bar:
             for batch, pair in enumerate(self.loader, start=1):
                 inputs, targets = (tensor.to(device, non_blocking=True) for tensor in pair)
-                with torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
+                with autocast:
                     logits = self.model(inputs)
                     loss = self.loss_fn(logits, targets)
                 if not math.isfinite(value := loss.item()):
@@ -264,7 +265,8 @@ class _Pass:
                 self.answers += targets.numel()
                 classes = not targets.is_floating_point() and logits.ndim == targets.ndim + 1
                 self.right += (logits.argmax(1) == targets).sum().item() if classes else math.nan
-                bar.set_postfix(loss=f"{self.loss / self.samples:.4f}", refresh=False)
+                if not quiet:
+                    bar.set_postfix(loss=f"{self.loss / self.samples:.4f}", refresh=False)
                 bar.update()
                 yield loss, len(targets)
         if not self.samples:
