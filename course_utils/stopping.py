@@ -16,12 +16,9 @@ class StopButton:
     Only the main thread may handle signals: in any other thread nothing changes.
     """
 
-    def __init__(self) -> None:
-        self.pressed, self.old = False, None
-
     def __enter__(self) -> "StopButton":
-        if threading.current_thread() is threading.main_thread():
-            self.old = signal.getsignal(signal.SIGINT)
+        main = threading.current_thread() is threading.main_thread()
+        self.pressed, self.old = False, signal.getsignal(signal.SIGINT) if main else None
         if callable(self.old):  # else SIGINT is ignored, or no business of Python's
             signal.signal(signal.SIGINT, self._press)
         return self
@@ -45,12 +42,8 @@ class Stoppable:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Any]:
-        if self.stop.pressed:  # the loader would draw an order from its generator
-            raise Stopped
         try:
-            for batch in self.loader:
-                if self.stop.pressed:
-                    break
+            for batch in () if self.stop.pressed else self.loader:  # which would draw an order at its start
                 yield batch
                 if self.stop.pressed:
                     break
@@ -59,9 +52,3 @@ class Stoppable:
                 raise
         if self.stop.pressed:
             raise Stopped
-
-
-def forget_workers(loader: Iterable[Any]) -> None:
-    """Let a `DataLoader` start new workers: Ctrl-C in a terminal has ended persistent ones, too."""
-    if getattr(loader, "persistent_workers", False):
-        loader._iterator = None  # torch has no public way

@@ -1,15 +1,17 @@
 """Training a model, as chapter 05 builds it: an epoch, an evaluation, a whole run that can be stopped.
 
-A batch is a pair (inputs, targets), and `loss_fn(logits, targets)` returns the plain mean over the batch,
-as PyTorch's losses do by default. A mean that is weighted by classes, or that leaves targets out, would
-make the sums over batches wrong: such losses of PyTorch are refused; one of your own cannot be seen.
+A batch is a pair (inputs, targets) and is moved to where the model is. `loss_fn(logits, targets)` returns
+the plain mean over the batch, as PyTorch's losses do by default. A mean that is weighted by classes, or
+that leaves targets out (`ignore_index`), is another in each batch: the loss of an epoch would be wrong.
 """
 
 import copy
+import math
+import operator
 import os
 import time
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,11 +22,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import tqdm
 
-from course_utils.history import COLUMNS, EarlyStopping, History
-from course_utils.metrics import Loss, Meter
-from course_utils.stopping import StopButton, Stoppable, Stopped, forget_workers
+from course_utils.history import EarlyStopping, History
+from course_utils.stopping import StopButton, Stoppable, Stopped
 
-__all__ = ["EarlyStopping", "History", "evaluate", "fit", "train_one_epoch"]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def train_one_epoch(
@@ -38,7 +39,6 @@ def train_one_epoch(
     max_norm: float | None = None,
     amp_dtype: torch.dtype | None = None,
     scaler: torch.amp.GradScaler | None = None,
-    device: torch.device | str | None = None,
     progress: str | None = None,
 ) -> tuple[float, float]:
     """Train once over all batches; return the mean loss per sample and the accuracy, as seen on the way.
@@ -50,11 +50,9 @@ def train_one_epoch(
         loss_fn: returns the plain mean over the batch.
         scheduler: stepped after each step of the optimiser.
         accumulate: how many batches make one step. The gradient is that of the mean over all their
-            samples, also where batches differ in size. BatchNorm still sees one batch at a time, so with
-            it the step is not that of one big batch.
+            samples, also where batches differ in size; BatchNorm still sees one batch at a time.
         max_norm: gradients with a larger norm are scaled down to it.
         amp_dtype: torch.bfloat16 or torch.float16 for mixed precision; float16 needs a scaler.
-        device: where to compute; by default where the model is. The model is not moved.
         progress: the name of a progress bar, and of this epoch in errors; None for no bar.
 
     Returns:
@@ -62,37 +60,45 @@ def train_one_epoch(
 
     Raises:
         ValueError: an argument is out of range, there is no batch, or the loss is no plain mean.
-        FloatingPointError: a loss is NaN or infinite; told at once on the CPU, some batches later on a GPU.
+        FloatingPointError: a loss is NaN or infinite; the weights are still those before that batch.
     """
     if accumulate < 1 or (max_norm is not None and not max_norm > 0):
         raise ValueError(f"{accumulate=}, {max_norm=}: expected at least 1, and more than 0 or None.")
     if amp_dtype == torch.float16 and scaler is None:
         raise ValueError("small gradients vanish in float16: give scaler=torch.amp.GradScaler(device.type).")
-    device = _device(device, model)
-    meter = Meter(loss_fn, progress or "training", device)
+    scaler = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     if not model.training:
         model.train()
+
+    def step() -> None:
+        if max_norm is not None:
+            scaler.unscale_(optimizer)
+            clip_grad_norm_(parameters, max_norm)
+        scale = scaler.get_scale()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        if scheduler is not None and scaler.get_scale() >= scale:  # a smaller one: the step was left out
+            scheduler.step()
+
     optimizer.zero_grad()
     waiting = samples = 0  # batches and samples since the last step
-    batches = loader if progress is None else _bar(loader, progress)
-    for batch in batches:
-        loss, logits, targets = _forward(model, loss_fn, batch, device, amp_dtype)
-        fresh = meter.add(loss, logits, targets)
-        if fresh and progress is not None and not batches.disable:
-            batches.set_postfix(loss=f"{meter.loss / meter.samples:.4f}", refresh=False)
-        waiting, samples = waiting + 1, samples + len(targets)
+    batches = _Pass(model, loader, loss_fn, amp_dtype, progress)
+    for loss, size in batches:
+        waiting, samples = waiting + 1, samples + size
         if waiting > 1:  # the gradient is at any time that of the mean over the samples so far
-            share = len(targets) / samples
-            loss = loss * share
-            for parameter in _with_gradients(optimizer):
-                parameter.grad.mul_(1 - share)
-        (loss if scaler is None else scaler.scale(loss)).backward()
+            loss = loss * (size / samples)
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(1 - size / samples)
+        scaler.scale(loss).backward()
         if waiting == accumulate:
-            _step(optimizer, scaler, scheduler, max_norm)
+            step()
             waiting = samples = 0
     if waiting:
-        _step(optimizer, scaler, scheduler, max_norm)
-    return meter.means()
+        step()
+    return batches.means()
 
 
 def evaluate(
@@ -101,7 +107,6 @@ def evaluate(
     loss_fn: Loss = F.cross_entropy,
     *,
     amp_dtype: torch.dtype | None = None,
-    device: torch.device | str | None = None,
     progress: str | None = None,
 ) -> tuple[float, float]:
     """Return the mean loss per sample and the accuracy, in evaluation mode and without gradients.
@@ -109,18 +114,17 @@ def evaluate(
     Every module is left in the mode in which it was. Arguments, results and errors are those of
     `train_one_epoch`.
     """
-    device = _device(device, model)
-    meter = Meter(loss_fn, progress or "evaluation", device)
+    batches = _Pass(model, loader, loss_fn, amp_dtype, progress)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
-            for batch in loader if progress is None else _bar(loader, progress, delay=1):
-                meter.add(*_forward(model, loss_fn, batch, device, amp_dtype))
+            for _ in batches:
+                pass
     finally:
         for module, mode in modes:
             module.training = mode
-    return meter.means()
+    return batches.means()
 
 
 def fit(
@@ -140,7 +144,6 @@ def fit(
     early_stopping: EarlyStopping | None = None,
     history: History | None = None,
     after_epoch: Callable[[History], object] | None = None,
-    device: torch.device | str | None = None,
 ) -> History:
     """Train, and validate after each epoch, until the history has `epochs` rows; return the history.
 
@@ -154,26 +157,23 @@ def fit(
         epochs: the total, with those of a given history: with 3 rows in it, epochs=5 trains 2 more.
         scheduler: any; ReduceLROnPlateau gets the validation loss (mode="max": accuracy).
         scheduler_each: "epoch", or "batch" to step it after each step of the optimiser (OneCycleLR).
-        early_stopping: watches the validation loss (mode="max": accuracy). Its `restore(model)` is yours.
-            With one that has `stopped`, there is nothing to train: take a new one for a new run.
+        early_stopping: watches the validation loss. Its `restore(model)` is yours. With one that has
+            `stopped`, there is nothing to train: take a new one for a new run.
         history: goes on with this one, and adds to it.
         after_epoch: called with the history after each epoch, when all else is done: for checkpoints.
 
     All else, and the errors, are those of `train_one_epoch`.
     """
-    if scheduler_each not in ("epoch", "batch"):
-        raise ValueError(f"{scheduler_each=}: choose 'epoch' or 'batch'.")
     plateau = isinstance(scheduler, ReduceLROnPlateau)
-    if plateau and scheduler_each == "batch":
-        raise ValueError("ReduceLROnPlateau needs the validation loss: use scheduler_each='epoch'.")
+    if scheduler_each not in ("epoch", "batch") or (plateau and scheduler_each == "batch"):
+        raise ValueError(f"{scheduler_each=}: choose 'epoch' or 'batch', for ReduceLROnPlateau 'epoch'.")
     history = History() if history is None else history
     history.interrupted = False
     with StopButton() as stop:
-        while len(history) < epochs and not (early_stopping is not None and early_stopping.stopped):
+        while len(history) < epochs and not (early_stopping and early_stopping.stopped):
             epoch, start = len(history) + 1, time.perf_counter()
-            lr = float(optimizer.param_groups[0]["lr"])
-            common = {"amp_dtype": amp_dtype, "device": device}
-            bring_back = _keep_schedule(optimizer, scheduler)
+            groups = copy.deepcopy(optimizer.state_dict()["param_groups"])  # with what a scheduler sets
+            schedule = copy.deepcopy(scheduler.state_dict()) if scheduler else None
             try:
                 train = train_one_epoch(
                     model,
@@ -183,100 +183,98 @@ def fit(
                     scheduler=scheduler if scheduler_each == "batch" else None,
                     accumulate=accumulate,
                     max_norm=max_norm,
+                    amp_dtype=amp_dtype,
                     scaler=scaler,
                     progress=f"epoch {epoch}/{epochs}",
-                    **common,
                 )
                 valid = evaluate(
                     model,
                     Stoppable(valid_loader, stop),
                     loss_fn,
+                    amp_dtype=amp_dtype,
                     progress=f"epoch {epoch}/{epochs}, validation",
-                    **common,
                 )
             except Stopped:
                 history.interrupted = True
-                bring_back()
+                if scheduler:
+                    scheduler.load_state_dict(schedule)
+                    for group, before in zip(optimizer.param_groups, groups, strict=True):
+                        group.update(before | {"params": group["params"]})
                 print(f"Interrupted in epoch {epoch}: {len(history)} finished epochs are in the history.")
                 break
-            values = (epoch, *train, *valid, lr, time.perf_counter() - start)
-            history.rows.append(dict(zip(COLUMNS, values, strict=True)))
-            watched = {"min": valid[0], "max": valid[1]}
-            if scheduler is not None and scheduler_each == "epoch":
-                scheduler.step(watched[scheduler.mode]) if plateau else scheduler.step()
-            if early_stopping is not None:
-                early_stopping.step(watched[early_stopping.mode], model)
-            if after_epoch is not None:
+            row = {"epoch": epoch, "train_loss": train[0], "train_accuracy": train[1]}
+            row |= {"valid_loss": valid[0], "valid_accuracy": valid[1]}
+            row |= {"lr": float(groups[0]["lr"]), "seconds": time.perf_counter() - start}
+            history.rows.append(row)
+            if plateau:
+                scheduler.step(valid[0] if scheduler.mode == "min" else valid[1])
+            elif scheduler and scheduler_each == "epoch":
+                scheduler.step()
+            if early_stopping:
+                early_stopping.step(valid[0], model)
+            if after_epoch:
                 after_epoch(history)
-    if stop.pressed:
-        for loader in (train_loader, valid_loader):
-            forget_workers(loader)
+    for loader in (train_loader, valid_loader) if stop.pressed else ():
+        if getattr(loader, "persistent_workers", False):  # Ctrl-C has ended them, too
+            loader._iterator = None  # starts new ones; torch has no public way
     return history
 
 
-def _bar(loader: Iterable[Any], name: str, **options: Any) -> tqdm:
-    """A progress bar over a loader. TQDM_DISABLE is read here: tqdm's form for notebooks ignores it."""
-    silent = bool(os.environ.get("TQDM_DISABLE"))
-    return tqdm(loader, desc=name, leave=False, disable=silent, **options)
+@dataclass
+class _Pass:
+    """A pass over all batches: gives the loss and the size of each, and adds up losses and right answers."""
 
+    model: nn.Module
+    loader: Iterable[Any]
+    loss_fn: Loss
+    amp_dtype: torch.dtype | None
+    progress: str | None
+    loss: float = 0.0
+    right: float = 0.0
+    samples: int = 0
+    answers: int = 0
 
-def _forward(
-    model: nn.Module,
-    loss_fn: Loss,
-    batch: tuple[torch.Tensor, torch.Tensor],
-    device: torch.device,
-    amp_dtype: torch.dtype | None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Move a batch to the device; return the loss, the logits and the targets."""
-    inputs, targets = (tensor.to(device, non_blocking=True) for tensor in batch)
-    with nullcontext() if amp_dtype is None else torch.amp.autocast(device.type, dtype=amp_dtype):
-        logits = model(inputs)
-        return loss_fn(logits, targets), logits, targets
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, int]]:
+        reduction, weight = (getattr(self.loss_fn, name, None) for name in ("reduction", "weight"))
+        if reduction not in (None, "mean") or weight is not None:
+            raise ValueError(
+                f"{self.loss_fn} is no plain mean over the batch. With class weights give "
+                "lambda logits, targets: (weight[targets] * F.cross_entropy(logits, targets, "
+                "reduction='none')).mean()."
+            )
+        device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+        autocast = torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
+        quiet = self.progress is None or bool(os.environ.get("TQDM_DISABLE"))  # notebooks' tqdm ignores it
+        delay = 0 if self.model.training else 1  # seconds: no bar for a quick validation
+        where = self.progress or "the epoch"
+        total = operator.length_hint(self.loader) or None
+        # The loader is not given to tqdm, which may begin it twice: that would draw two orders.
+        with tqdm(desc=self.progress, total=total, leave=False, disable=quiet, delay=delay) as bar:
+            for batch, pair in enumerate(self.loader, start=1):
+                inputs, targets = (tensor.to(device, non_blocking=True) for tensor in pair)
+                with autocast:
+                    logits = self.model(inputs)
+                    loss = self.loss_fn(logits, targets)
+                if not math.isfinite(value := loss.item()):
+                    raise FloatingPointError(
+                        f"{where}, batch {batch}: the loss is {value}. Look for NaN in the data, use a "
+                        "smaller learning rate, or clip the gradients (max_norm=1.0)."
+                    )
+                self.loss += value * len(targets)
+                self.samples += len(targets)
+                self.answers += targets.numel()
+                classes = not targets.is_floating_point() and logits.ndim == targets.ndim + 1
+                self.right += (logits.argmax(1) == targets).sum().item() if classes else math.nan
+                if not quiet:
+                    bar.set_postfix(loss=f"{self.loss / self.samples:.4f}", refresh=False)
+                bar.update()
+                yield loss, len(targets)
+        if not self.samples:
+            raise ValueError(
+                f"{where}: the loader gave no batch. Is the data set empty, or smaller than a batch with "
+                "drop_last=True, or the loader an iterator that is used up?"
+            )
 
-
-def _step(
-    optimizer: Optimizer,
-    scaler: torch.amp.GradScaler | None,
-    scheduler: LRScheduler | None,
-    max_norm: float | None,
-) -> None:
-    """One step of the optimiser, and of the scheduler unless the scaler skipped it (infinite gradients)."""
-    if max_norm is not None:
-        if scaler is not None:
-            scaler.unscale_(optimizer)
-        clip_grad_norm_(_with_gradients(optimizer), max_norm)
-    scale = None if scaler is None or scheduler is None else scaler.get_scale()  # makes a GPU wait
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
-        scaler.update()
-    optimizer.zero_grad()
-    if scheduler is not None and (scale is None or scaler.get_scale() >= scale):
-        scheduler.step()
-
-
-def _with_gradients(optimizer: Optimizer) -> list[torch.Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-
-
-def _keep_schedule(optimizer: Optimizer, scheduler: Any) -> Callable[[], None]:
-    """Keep the state of a scheduler, and the options that it sets; return what brings them back."""
-    if scheduler is None:
-        return lambda: None
-    options = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
-    state, options = copy.deepcopy((scheduler.state_dict(), options))
-
-    def bring_back() -> None:
-        scheduler.load_state_dict(state)
-        for group, kept in zip(optimizer.param_groups, options, strict=True):
-            group.update(kept)
-
-    return bring_back
-
-
-def _device(device: torch.device | str | None, model: nn.Module) -> torch.device:
-    """The given device; else where the model's first parameter is; the CPU if it has none."""
-    if device is not None:
-        return torch.device(device)
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    def means(self) -> tuple[float, float]:
+        """The mean loss per sample and the accuracy."""
+        return self.loss / self.samples, self.right / self.answers

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from hostile import archive, calls, containers, forms, greedy, sealed
+from safetensors.torch import load_model
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, Dataset
@@ -28,13 +29,11 @@ from course_utils.checkpoints import (
     Checkpoints,
     export_safetensors,
     load_checkpoint,
-    load_safetensors,
     restore_training,
     save_checkpoint,
     training_state,
 )
 from course_utils.device import seed_everything
-from course_utils.resume import _copied
 from course_utils.training import EarlyStopping, History, fit
 
 STATE = {
@@ -95,11 +94,12 @@ def test_what_could_not_be_loaded_is_not_saved(path):
     file.close()
 
 
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.mark.parametrize("failing", ["open", "write", "fsync", "replace"])
 def test_a_full_disk_at_any_moment(path, monkeypatch, failing):
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     target = {
         "open": "pathlib.Path.open",
         "write": "pathlib.Path.open",
@@ -201,9 +201,7 @@ def test_truncated_anywhere(path):
     sizes = {0, 1, 3, *range(len(whole) - 130, len(whole)), *range(5, len(whole), 97)}
     for size in sizes | {header + more for header in headers for more in (-1, 0, 1, 4, 30)}:
         path.write_bytes(whole[:size])
-        with pytest.raises(
-            CheckpointError, match=r"state\.pt has no checksum at its end: .*Use another|weights_only"
-        ):
+        with pytest.raises(CheckpointError, match=r"state\.pt has no checksum at its end: .*Use another"):
             load_checkpoint(path)
     path.write_bytes(whole + b"\n")
     with pytest.raises(CheckpointError, match="no checksum"):
@@ -213,7 +211,7 @@ def test_truncated_anywhere(path):
 def test_a_file_of_torch_alone(path):
     torch.save(STATE, path)
     with pytest.raises(
-        CheckpointError, match=r"save_checkpoint did not write it.*torch\.load\(path, weights_only"
+        CheckpointError, match=r"or not by save_checkpoint\. .*torch\.load\(path, weights_only"
     ):
         load_checkpoint(path)
 
@@ -224,7 +222,7 @@ def test_files_that_are_no_checkpoint(path):
         with pytest.raises(CheckpointError, match=r"state\.pt has no checksum at its end"):
             load_checkpoint(path)
     with pytest.raises(
-        CheckpointError, match=r"none\.pt is missing\. In its folder: state\.pt\. Check the name"
+        CheckpointError, match=r"none\.pt cannot be read: No such file or directory\. Check the path"
     ):
         load_checkpoint(path.parent / "none.pt")
     with pytest.raises(CheckpointError, match=r"cannot be read: Is a directory"):
@@ -303,7 +301,7 @@ def test_a_refusal_names_what_was_asked_for(path, canary):
     path.write_bytes(sealed(archive(b"\x80\x02" + calls(canary)["os.system"] + b".")))
     with pytest.raises(
         CheckpointError,
-        match=r"was refused, and no code in it was run: .*Do not use it\. Cause: .*os\.system",
+        match=r"was refused, and no code in it was run\. .*not use it\. Cause: .*GLOBAL os\.system",
     ):
         load_checkpoint(path)
 
@@ -417,13 +415,20 @@ def test_random_states_of_all_three():
     assert [draw() for _ in range(2)] == expected
 
 
+def stopped() -> EarlyStopping:
+    """One that nothing pleases: it stops after the first epoch."""
+    stopping = EarlyStopping(1)
+    stopping.best = -math.inf
+    return stopping
+
+
 def test_a_run_that_stopped_early_stays_stopped(tmp_path):
     run = everything()
-    run["early_stopping"] = EarlyStopping(1, min_delta=1e9)
+    run["early_stopping"] = stopped()
     go(run, 5, tmp_path)
-    assert len(run["history"]) == 2
+    assert len(run["history"]) == 1
     again = everything()
-    again["early_stopping"] = EarlyStopping(1, min_delta=1e9)
+    again["early_stopping"] = stopped()
     restore_training(load_checkpoint(Checkpoints(tmp_path).last()), **parts(again))
     go(again, 5)
     assert same(numbers(again), numbers(run))
@@ -502,17 +507,6 @@ def test_ctrl_c_while_restoring_changes_nothing(monkeypatch):
     assert same(numbers(run), before)
 
 
-def test_the_copy_to_go_back_to_is_on_the_cpu():
-    copied = _copied({"a": [torch.ones(2, device="cpu", requires_grad=True)], "b": (1, {"c": "d"})})
-    assert same(copied, {"a": [torch.ones(2)], "b": (1, {"c": "d"})})
-    run = everything()
-    weights = run["model"].state_dict()
-    again = _copied(weights)
-    assert same(again, weights)
-    assert again._metadata == weights._metadata
-    assert all(again[name].data_ptr() != weights[name].data_ptr() for name in weights)
-
-
 def other_optimizer(run):
     run["optimizer"] = torch.optim.SGD(run["model"].parameters(), 0.1)
 
@@ -529,6 +523,12 @@ def other_model(run):
     run["model"] = nn.Sequential(nn.Linear(4, 9), nn.BatchNorm1d(9), nn.Linear(9, 3))
 
 
+def larger_model(run):
+    run["model"] = nn.Sequential(nn.Linear(4, 9), nn.BatchNorm1d(9), nn.Dropout(0.3), nn.Linear(9, 3))
+    run["optimizer"] = torch.optim.Adam(run["model"].parameters(), 0.01)
+    run["scheduler"] = OneCycleLR(run["optimizer"], 0.05, total_steps=5 * 5)
+
+
 def set_part(name, value):
     return lambda run: run.__setitem__(name, value)
 
@@ -536,20 +536,14 @@ def set_part(name, value):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (other_model, r"weights are those of another model: .*Missing in the checkpoint: 2\.weight, 2\.bias"),
-        (other_model, r"Unknown to the model: 3\.weight, 3\.bias"),
-        (other_model, r"Of another shape: 0\.weight \(saved \(8, 4\), model \(9, 4\)\)"),
+        (other_model, "the optimizer was made with other parameters"),
+        (larger_model, r"the state does not fit(.|\n)*size mismatch for 0\.weight.*\[8, 4\].*\[9, 4\]"),
         (other_optimizer, "optimizer: the checkpoint holds Adam, given was SGD"),
-        (other_order, "optimizer has other parameters .*another order"),
-        (frozen_part, "optimizer has other parameters"),
+        (other_order, "optimizer was made with other parameters, or in another order"),
+        (frozen_part, "optimizer was made with other parameters"),
         (set_part("scheduler", None), "scheduler: the checkpoint holds OneCycleLR, given was none"),
         (set_part("history", None), "history: the checkpoint holds History, given was none"),
-        (
-            set_part("early_stopping", EarlyStopping(50, mode="max")),
-            "Cause: ValueError: .*that of mode='min'",
-        ),
         (set_part("generator", None), "generator: the checkpoint holds Generator, given was none"),
-        (set_part("scaler", torch.amp.GradScaler("cpu", enabled=False)), "given was disabled GradScaler"),
     ],
 )
 def test_another_run_changes_nothing(change, text):
@@ -607,7 +601,7 @@ def test_the_newest_are_kept_and_the_best(tmp_path):
     assert names(kept.folder) == ["best.pt", "epoch_0003.pt", "epoch_0004.pt"]
     assert kept.last().name == "epoch_0004.pt"
     best = load_checkpoint(kept.best())
-    assert (best.pop("epoch"), best.pop("value"), best.pop("mode")) == (2, 0.3, "min")
+    assert (best.pop("epoch"), best.pop("value")) == (2, 0.3)
     assert same(best, STATE)
 
     again = Checkpoints(kept.folder, keep=1)  # as after a restart
@@ -619,29 +613,27 @@ def test_the_newest_are_kept_and_the_best(tmp_path):
     assert load_checkpoint(again.best())["epoch"] == 10_001
 
 
-def test_the_best_may_be_the_largest(tmp_path):
-    kept = Checkpoints(tmp_path, mode="max")
-    for epoch, value in enumerate([0.5, 0.7, 0.6], start=1):
-        kept.save(epoch, STATE, value)
+def test_nan_is_never_the_best(tmp_path):
+    kept = Checkpoints(tmp_path)
+    kept.save(1, STATE, math.nan)
+    assert kept.best() is None
+    kept.save(2, STATE, np.float64(0.5))
+    kept.save(3, STATE, math.nan)
     assert load_checkpoint(kept.best())["epoch"] == 2
 
 
 def test_what_the_caller_calls_epoch_does_not_matter(tmp_path):
-    saved = load_checkpoint(Checkpoints(tmp_path).save(3, {"epoch": 99, "value": 99, "mode": "x"}, 0.5))
-    assert saved == {"epoch": 3, "value": 0.5, "mode": "min"}
+    saved = load_checkpoint(Checkpoints(tmp_path).save(3, {"epoch": 99, "value": 99}, 0.5))
+    assert saved == {"epoch": 3, "value": 0.5}
 
 
-def test_a_best_that_cannot_be_compared_stops_no_saving(tmp_path):
+def test_a_best_that_cannot_be_read_stops_no_saving(tmp_path):
     Checkpoints(tmp_path).save(1, STATE, 0.5)
-    with pytest.raises(
-        CheckpointError, match=r"epoch_0002\.pt was saved, but .*best\.pt is that of mode='min'"
-    ):
-        Checkpoints(tmp_path, mode="max").save(2, STATE, 0.9)
     best = tmp_path / "best.pt"
     best.write_bytes(best.read_bytes()[:-3])
     kept = Checkpoints(tmp_path, keep=2)
     for epoch in (3, 4):
-        with pytest.raises(CheckpointError, match=r"was saved, but .*move it away\. Cause: .*no checksum"):
+        with pytest.raises(CheckpointError, match=r"best\.pt has no checksum"):
             kept.save(epoch, STATE, 0.4)
         assert load_checkpoint(kept.last())["epoch"] == epoch
     assert names(tmp_path) == ["best.pt", "epoch_0003.pt", "epoch_0004.pt"]
@@ -691,12 +683,9 @@ def test_folder_refuses(tmp_path):
         CheckpointError, match=r"epoch_0003\.pt was not saved: .*later epoch_0007\.pt\. Resume"
     ):
         kept.save(3, STATE)
-    with pytest.raises(ValueError, match="NaN"):
-        kept.save(8, STATE, math.nan)
     assert names(tmp_path) == ["epoch_0007.pt"]
-    for wrong in ({"keep": 0}, {"mode": "best"}):
-        with pytest.raises(ValueError, match="expected at least 1, and 'min' or 'max'"):
-            Checkpoints(tmp_path, **wrong)
+    with pytest.raises(ValueError, match="keep=0: expected at least 1"):
+        Checkpoints(tmp_path, keep=0)
 
 
 # safetensors
@@ -713,39 +702,21 @@ class Tied(nn.Module):
         self.turned = nn.Parameter(torch.randn(size, 3).T)
 
 
-def test_safetensors(tmp_path):
+def test_safetensors(tmp_path, monkeypatch):
     path = tmp_path / "m.safetensors"
     for make in (Tied, lambda: nn.BatchNorm2d(3).half()):
         model, other = make(), make()
         export_safetensors(model, path)
-        load_safetensors(other, path)
+        load_model(other, path)
         assert same(other.state_dict(), model.state_dict())
         assert names(tmp_path) == ["m.safetensors"]
-
-
-def test_safetensors_of_another_model_changes_nothing(tmp_path):
-    from safetensors.torch import load_model
-
-    path = tmp_path / "m.safetensors"
-    first = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
-    export_safetensors(first, path)
-    other = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 4))
-    before = copy.deepcopy(other.state_dict())
-    with pytest.raises(CheckpointError, match=r"Missing .*2\.weight, 2\.bias\. Unknown .*1\."):
-        load_safetensors(other, path)
-    assert same(other.state_dict(), before)
-    with pytest.raises(RuntimeError, match="Missing key"):
-        load_model(other, path)
-    assert not same(other.state_dict(), before)  # why this is not used
-
-
-def test_safetensors_files_that_are_damaged(tmp_path):
-    path = tmp_path / "m.safetensors"
-    for raw in (b"", b"hello", bytes(100), pickle.dumps(1)):
-        path.write_bytes(raw)
-        with pytest.raises(CheckpointError, match=r"m\.safetensors cannot be read as safetensors"):
-            load_safetensors(nn.Linear(2, 2), path)
-    with pytest.raises(CheckpointError, match=r"none\.safetensors cannot be read"):
-        load_safetensors(nn.Linear(2, 2), tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match="was not saved"):
+    before = path.read_bytes()
+    with pytest.raises(
+        CheckpointError, match=r"m\.safetensors was not saved: .*No such file.*folder that is"
+    ):
         export_safetensors(nn.Linear(2, 2), tmp_path / "none" / "m.safetensors")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(CheckpointError, match=r"m\.safetensors was not saved: No space left"):
+        export_safetensors(nn.Linear(2, 2), path)
+    assert path.read_bytes() == before
+    assert names(tmp_path) == ["m.safetensors"]

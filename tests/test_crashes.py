@@ -25,7 +25,7 @@ from course_utils.checkpoints import Checkpoints, load_checkpoint, save_checkpoi
 torch.set_num_threads(1)  # threads would not survive the fork
 folder, rounds, whole_folder = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "folder"
 path = folder + "/state.pt"
-kept = Checkpoints(folder, keep=2, mode="max")
+kept = Checkpoints(folder, keep=2)
 done, torn, draw = 0, 0, random.Random(0)
 
 def state(n):
@@ -43,7 +43,7 @@ for _ in range(rounds):
     if child == 0:
         for n in range(done + 1, done + 10_000):
             if whole_folder:
-                kept.save(n, state(n), n)
+                kept.save(n, state(n), -n)
             else:
                 save_checkpoint(path, state(n))
             os.write(writer, n.to_bytes(4, "little"))

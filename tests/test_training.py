@@ -13,8 +13,6 @@ from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from course_utils.history import COLUMNS
-from course_utils.metrics import FETCH, Meter
 from course_utils.training import EarlyStopping, History, evaluate, fit, train_one_epoch
 
 DEVICE = torch.device(os.environ.get("COURSE_DEVICE") or "cpu")
@@ -162,19 +160,6 @@ def test_mixed_precision(dtype):
     assert history["train_loss"][2] < history["train_loss"][0]
 
 
-@pytest.mark.parametrize(("kind", "times"), [("cpu", 2 * FETCH + 5), ("cuda", 3)])
-def test_the_numbers_of_a_gpu_are_fetched_rarely(kind, times, monkeypatch):
-    fetches = []
-    monkeypatch.setattr(Meter, "fetch", lambda self, fetch=Meter.fetch: fetches.append(1) or fetch(self))
-    meter = Meter(F.cross_entropy, "here", torch.device(kind))
-    for _ in range(2 * FETCH + 5):
-        logits = torch.randn(2, 3, requires_grad=True)
-        meter.add(logits.mean() ** 2, logits, torch.tensor([0, 1]))
-        assert not any(loss.requires_grad for loss, *_ in meter.waiting)  # no graph is kept
-    meter.means()
-    assert len(fetches) == times
-
-
 def test_evaluation_keeps_no_graph():
     def loss_fn(logits, targets):
         assert not logits.requires_grad
@@ -189,11 +174,6 @@ def test_fit_clips():
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     run(1, model, loader=Batches([50], torch.float32), optimizer=optimizer, max_norm=0.01)
     assert (weights(model) - before).norm().item() == pytest.approx(0.01, rel=1e-3)
-
-
-def test_a_device_may_be_a_name():
-    for amp_dtype in (None, torch.bfloat16):
-        assert len(run(1, device=str(DEVICE), amp_dtype=amp_dtype)[1]) == 1
 
 
 @pytest.mark.parametrize("sizes", [[1, 256], [256, 1], [8, 8, 8]])
@@ -211,12 +191,6 @@ def test_no_loss_is_scaled_up_while_gradients_are_summed(sizes):
     )
     assert len(seen) == len(sizes)
     assert max(seen) <= 1  # the scale of float16 may leave no room for more
-
-
-def test_the_scale_is_read_only_for_a_scheduler(monkeypatch):
-    scaler = torch.amp.GradScaler(DEVICE.type)
-    monkeypatch.setattr(scaler, "get_scale", lambda: pytest.fail("a GPU would have to wait"))
-    run(1, scaler=scaler)
 
 
 # Modes
@@ -287,10 +261,9 @@ def test_history_goes_on_to_the_total():
     assert same is history
     assert repr(history) == "History(epochs=3, interrupted=False)"
     assert (seen, history["epoch"], history.interrupted) == ([1, 2, 3], [1, 2, 3], False)
-    assert tuple(history.rows[0]) == COLUMNS
+    columns = "epoch train_loss train_accuracy valid_loss valid_accuracy lr seconds"
+    assert " ".join(history.rows[0]) == columns
     assert {type(value) for row in history.rows for value in row.values()} == {int, float}
-    with pytest.raises(KeyError, match="no column 'loss': choose one of epoch, train_loss"):
-        history["loss"]
 
 
 def test_history_passes_through_a_file(tmp_path):
@@ -301,7 +274,8 @@ def test_history_passes_through_a_file(tmp_path):
     assert again.rows == history.rows
     again.rows[0]["epoch"] = 7
     assert history["epoch"] == [1, 2]
-    history.state_dict()["rows"][0]["epoch"] = 8
+    again.load_state_dict(history.state_dict())
+    again.rows.pop()
     assert history["epoch"] == [1, 2]
 
 
@@ -314,8 +288,7 @@ def test_history_passes_through_a_file(tmp_path):
         ({"patience": 2}, [3.0, 2.0, 2.0, 2.1], 4, 2.0),
         ({"patience": 1}, [3.0, 3.0], 2, 3.0),
         ({"patience": 2}, [3.0, 4.0, 2.0, 4.0, 1.0], None, 1.0),
-        ({"patience": 2, "min_delta": 0.5}, [3.0, 2.6, 2.5, 1.9], 3, 3.0),
-        ({"patience": 2, "mode": "max"}, [0.5, 0.6, 0.4, 0.6], 4, 0.6),
+        ({"patience": 2}, [3.0, math.nan, math.nan], 3, 3.0),
     ],
 )
 def test_early_stopping(options, values, stops, best):
@@ -350,20 +323,9 @@ def test_early_stopping_ends_the_run_and_goes_on_from_its_state():
     assert again.best == history["valid_loss"][0]
 
 
-def test_early_stopping_watches_the_accuracy():
-    stopping = EarlyStopping(50, mode="max")
-    _, history = run(3, early_stopping=stopping)
-    assert stopping.best == max(history["valid_accuracy"])
-
-
 def test_early_stopping_refuses():
-    with pytest.raises(ValueError, match="that of mode='min', and this one has 'max'"):
-        EarlyStopping(1, mode="max").load_state_dict(EarlyStopping(1).state_dict())
-    for wrong in ({"patience": 0}, {"patience": 1, "min_delta": -1}, {"patience": 1, "mode": "loss"}):
-        with pytest.raises(ValueError, match="expected at least 1, at least 0, and 'min' or 'max'"):
-            EarlyStopping(**wrong)
-    with pytest.raises(ValueError, match="NaN"):
-        EarlyStopping(1).step(math.nan, network())
+    with pytest.raises(ValueError, match="patience=0: expected at least 1"):
+        EarlyStopping(0)
     with pytest.raises(RuntimeError, match="no best weights yet"):
         EarlyStopping(1).restore(network())
 
@@ -389,9 +351,7 @@ def test_a_loss_that_is_no_number(value, where):
         fit(model, *loaders, optimizer, epochs=2, loss_fn=loss_fn)
 
 
-def test_on_the_cpu_nan_is_told_before_it_reaches_the_weights():
-    if DEVICE.type != "cpu":
-        pytest.skip("a GPU is not waited for")
+def test_nan_is_told_before_it_reaches_the_weights():
     bad = Batches([8] * 5, torch.float32)
     bad[2][0][3] = math.nan
     model = network()
@@ -403,13 +363,9 @@ def test_on_the_cpu_nan_is_told_before_it_reaches_the_weights():
 CLASS_WEIGHTS = torch.tensor([1.0, 2.0, 3.0], device=DEVICE)
 
 
-@pytest.mark.parametrize(
-    "loss_fn",
-    [nn.CrossEntropyLoss(CLASS_WEIGHTS), functools.partial(F.cross_entropy, weight=CLASS_WEIGHTS)],
-)
-def test_class_weights_are_refused_and_the_remedy_is_right(loss_fn):
-    with pytest.raises(ValueError, match=r"class weights: .*reduction='none'"):
-        evaluate(network(), DataLoader(data(), 8), loss_fn)
+def test_class_weights_are_refused_and_the_remedy_is_right():
+    with pytest.raises(ValueError, match=r"no plain mean .*class weights .*reduction='none'"):
+        evaluate(network(), DataLoader(data(), 8), nn.CrossEntropyLoss(CLASS_WEIGHTS))
 
     def remedy(logits, targets):
         return (CLASS_WEIGHTS[targets] * F.cross_entropy(logits, targets, reduction="none")).mean()
@@ -418,40 +374,22 @@ def test_class_weights_are_refused_and_the_remedy_is_right(loss_fn):
     assert evaluate(network(), DataLoader(data(), 8), remedy) == pytest.approx(whole)
 
 
-@pytest.mark.parametrize(
-    ("loss_fn", "ignored"),
-    [
-        (F.cross_entropy, -100),
-        (nn.CrossEntropyLoss(ignore_index=1), 1),
-        (functools.partial(F.cross_entropy, ignore_index=1), 1),
-    ],
-)
-def test_ignored_targets_are_refused(loss_fn, ignored):
-    targets = torch.tensor([0, 2, ignored, 0])
-    with pytest.raises(ValueError, match=f"evaluation: the loss ignores targets of {ignored}"):
-        evaluate(network(), [(torch.randn(4, 5), targets)], loss_fn)
-    evaluate(network(), [(torch.randn(4, 5), targets.clamp(2))], loss_fn)
-
-
 @pytest.mark.parametrize("loader", [[], DataLoader(data(5), 8, drop_last=True), iter(())])
 def test_an_empty_loader(loader):
-    with pytest.raises(ValueError, match=r"evaluation: the loader gave no batch\. Is the data set empty"):
+    with pytest.raises(ValueError, match=r"the epoch: the loader gave no batch\. Is the data set empty"):
         evaluate(network(), loader)
     with pytest.raises(ValueError, match="epoch 1/2: the loader gave no batch"):
         run(2, loader=[])
 
 
-@pytest.mark.parametrize(
-    "loss_fn",
-    [
-        nn.CrossEntropyLoss(reduction="sum"),
-        functools.partial(F.cross_entropy, reduction="none"),
-        lambda logits, targets: F.cross_entropy(logits, targets, reduction="none"),
-    ],
-)
-def test_a_loss_that_is_no_mean(loss_fn):
-    with pytest.raises(ValueError, match="the mean over the batch is expected"):
-        evaluate(network(), DataLoader(data(), 8), loss_fn)
+def test_a_loss_that_is_no_mean():
+    with pytest.raises(ValueError, match="is no plain mean over the batch"):
+        evaluate(network(), DataLoader(data(), 8), nn.CrossEntropyLoss(reduction="sum"))
+    with pytest.raises(RuntimeError, match="a Tensor with 8 elements cannot be converted to Scalar"):
+        evaluate(network(), DataLoader(data(), 8), functools.partial(F.cross_entropy, reduction="none"))
+
+
+PLATEAU = ReduceLROnPlateau(torch.optim.SGD([torch.zeros(1)], 0.1))
 
 
 @pytest.mark.parametrize(
@@ -461,17 +399,12 @@ def test_a_loss_that_is_no_mean(loss_fn):
         ({"max_norm": 0.0}, "max_norm=0.0"),
         ({"amp_dtype": torch.float16}, r"give scaler=torch\.amp\.GradScaler"),
         ({"scheduler_each": "step"}, "choose 'epoch' or 'batch'"),
+        ({"scheduler": PLATEAU, "scheduler_each": "batch"}, "for ReduceLROnPlateau 'epoch'"),
     ],
 )
 def test_wrong_options(options, text):
     with pytest.raises(ValueError, match=text):
         run(1, **options)
-
-
-def test_plateau_cannot_be_stepped_by_batch():
-    optimizer = torch.optim.SGD((model := network()).parameters(), 0.1)
-    with pytest.raises(ValueError, match="use scheduler_each='epoch'"):
-        run(1, model, optimizer=optimizer, scheduler=ReduceLROnPlateau(optimizer), scheduler_each="batch")
 
 
 # The stop button
