@@ -399,6 +399,10 @@ def test_the_graph_is_the_one_that_autograd_recorded(figures):
     assert sorted(_arrows(figures[0])) == [
         ("AddBackward0", "MulBackward0"), ("MulBackward0", "PowBackward0"), ("PowBackward0", "AccumulateGrad")
     ]  # fmt: skip
+    columns = {words: x for (x, _), words in _boxes(figures[0]).items()}
+    assert sorted(columns, key=columns.get) == [
+        "AccumulateGrad", "PowBackward0", "MulBackward0", "AddBackward0"
+    ]  # fmt: skip
     assert {"w = 2", "y = 4"} <= set(_texts(figures[0]))
 
 
