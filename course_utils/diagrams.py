@@ -121,7 +121,7 @@ def show_storage(views: Mapping[str, torch.Tensor], *, title: str, alt: str) -> 
         rule = f"shape {shape}\nstride {stride}\noffset {offset}"
         places = positions.as_strided(shape, stride, offset)
         x = max(_draw(ax, x, 0, tensor, colors[places], name, rule), x + 3) + 1.2
-    memory = torch.stack([first.as_strided((size,), (1,), 0), positions])
+    memory = torch.stack([first.as_strided((size,), (1,), 0).cpu(), positions])
     colors = np.stack([colors, np.ones_like(colors)])  # the second row, the positions, is white
     _draw(ax, (x - 1.2 - size) / 2, 3.6, memory, colors, "memory, and its positions", "")
     _show(fig, 1.0, 2.2, title, alt)

@@ -290,10 +290,10 @@ def show_memory(meter: MemoryMeter, *, start: str | None = None, title: str, alt
     Raises:
         ValueError: the meter has no such mark, or has counted nothing.
     """
-    places = {label: place for label, place in reversed(meter.marks)}  # the first, where labels are equal
-    if start is not None and start not in places:
-        raise ValueError(f"start={start!r} is no mark: the meter has {list(places)[::-1]}.")
-    begin = 0 if start is None else places[start]
+    places = {None: 0, **dict(meter.marks)}
+    if start not in places:
+        raise ValueError(f"start={start!r} is no mark: the meter has {list(dict(meter.marks))}.")
+    begin = places[start]
     sizes = np.array(meter.timeline)[begin:] / 2**20
     used = sizes.any(axis=0)
     if not used.any():
