@@ -345,7 +345,9 @@ def test_lines_and_points_are_drawn_as_given(figures):
     (fig,) = figures
     drawn = {line.get_label(): np.array(line.get_data()).tolist() for line in fig.axes[0].lines}
     assert drawn == {"a": [[0, 1, 2], [0, 1, 2]], "b": [[0, 2], [5, 7]]}
-    assert fig.axes[0].collections[0].get_offsets().tolist() == [[1, 2]]
+    (points,) = fig.axes[0].collections
+    assert points.get_offsets().tolist() == [[1, 2]]
+    assert points.get_facecolor()[0, :3].tolist() == [0, 0, 0]  # black beside lines
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b", "c"]
     assert (fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel(), fig.get_suptitle()) == (
         "step", "loss", "a finding"
@@ -486,6 +488,8 @@ def test_bars_show_their_numbers(figures):
     plotting.show_bars(groups, ["a", "b"], xlabel="class", ylabel="count", **WORDS)
     (ax,) = figures[0].axes
     assert [bar.get_height() for bar in ax.patches] == [1, 20, 3.5, 4]
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in ax.patches]
+    assert middles == pytest.approx([-0.2, 0.8, 0.2, 1.2])  # side by side over 0 and 1
     assert _texts(figures[0]) == ["1", "20", "3.5", "4"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
 
