@@ -1,9 +1,9 @@
 """The data that the course ships in `data/`: read from disk, checked, never downloaded.
 
-`public_dataset` is the exception: it fetches a large public data set where there is a network.
+What reads it raises FileNotFoundError where it is missing, and RuntimeError where it is not what the
+course ships. `public_dataset` is the exception: it fetches a public data set where there is a network.
 """
 
-import csv
 import hashlib
 import http.client
 import socket
@@ -42,10 +42,6 @@ def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
 
     A pixel counts the ink in a 4 × 4 block of the scan, from 0 (paper) to 16 (full of ink).
     Source: Alpaydin and Kaynak, *Optical Recognition of Handwritten Digits*, UCI, 1998.
-
-    Raises:
-        FileNotFoundError: the file is not in `data/`.
-        RuntimeError: the file is not the one that the course ships.
     """
     with np.load(verified("digits.npz")) as arrays:
         return torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]).long()
@@ -64,14 +60,10 @@ def load_iris() -> tuple[torch.Tensor, torch.Tensor]:
 
     The columns are `IRIS_FEATURES`; label i means the species `IRIS_CLASSES[i]`, 50 flowers each.
     Source: Fisher, *The use of multiple measurements in taxonomic problems*, 1936.
-
-    Raises:
-        FileNotFoundError: the file is not in `data/`.
-        RuntimeError: the file is not the one that the course ships.
     """
-    _, *rows = _read_csv(verified("iris.csv"))
-    features = torch.tensor([[float(length) for length in lengths] for *lengths, _ in rows])
-    return features, torch.tensor([IRIS_CLASSES.index(species) for *_, species in rows])
+    *lengths, species = _read_columns(verified("iris.csv"))
+    features = torch.tensor([list(map(float, column)) for column in lengths]).T.contiguous()
+    return features, torch.tensor([IRIS_CLASSES.index(name) for name in species])
 
 
 class Iris(TensorDataset):
@@ -85,10 +77,6 @@ def parts_files() -> tuple[Path, Path]:
     """Return where the drawn parts lie: the folder of the pictures, and the CSV `file_name,label`.
 
     Read them, copy them, but leave the originals alone.
-
-    Raises:
-        FileNotFoundError: the folder or the CSV is not in `data/`.
-        RuntimeError: they are not the ones that the course ships.
     """
     return verified("parts"), verified("parts.csv")
 
@@ -105,18 +93,13 @@ class Parts(Dataset[tuple[Any, int]]):
     Attributes:
         classes: the names of the classes, sorted, such as `cable-missing_wire`; label i means `classes[i]`.
         labels: the labels of all items, for those who need no pictures (samplers, splits).
-
-    Raises:
-        FileNotFoundError: the folder or the CSV is not in `data/`.
-        RuntimeError: they are not the ones that the course ships.
     """
 
     def __init__(self, transform: Callable[[torch.Tensor], Any] | None = None) -> None:
         self.folder, table = parts_files()
-        _, *rows = _read_csv(table)
-        self.classes = sorted({name for _, name in rows})
-        self.files = [file for file, _ in rows]
-        self.labels = [self.classes.index(name) for _, name in rows]
+        self.files, names = _read_columns(table)
+        self.classes = sorted(set(names))
+        self.labels = [self.classes.index(name) for name in names]
         self.transform = transform
 
     def __len__(self) -> int:
@@ -133,10 +116,6 @@ def load_photo() -> torch.Tensor:
     """Return a photograph of the Summer Palace in Beijing: (3, 214, 320) uint8.
 
     Source: *china.jpg* of scikit-learn, by danielbuechele, CC BY 2.0; here half as wide and high.
-
-    Raises:
-        FileNotFoundError: the file is not in `data/`.
-        RuntimeError: the file is not the one that the course ships.
     """
     return _read_image(verified("photo.jpg"))
 
@@ -189,10 +168,9 @@ def downloading(what: str, instead: str) -> Iterator[None]:
         socket.setdefaulttimeout(patience)
 
 
-def _read_csv(path: Path) -> list[list[str]]:
-    """Return the rows of a CSV file, its header first."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))
+def _read_columns(path: Path) -> list[list[str]]:
+    """Return the columns of a CSV file without its header."""
+    return np.loadtxt(path, str, delimiter=",", skiprows=1).T.tolist()
 
 
 def _read_image(path: Path) -> torch.Tensor:
@@ -206,16 +184,16 @@ def _read_image(path: Path) -> torch.Tensor:
 def verified(name: str) -> Path:
     """Return the path of a file or folder of `data/`, after checking that it is there and unchanged."""
     path = DATA / name
-    restore = f"Restore it with `git checkout -- data/{name}` in the folder of the course."
-    if not (path.is_file() if path.suffix else path.is_dir()):
+    restore = (
+        f"`git checkout -- data/{name}` in the folder of the course restores it, and "
+        f"`git clean -f data/{name}` removes what does not belong there."
+    )
+    if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing. {restore} If the course was installed without its folder, "
             "clone it and run `pip install -e .` there."
         )
-    digest = _digest(path)
-    if digest != SHA256[name]:
-        if path.is_dir():
-            restore += f" `git clean -f data/{name}` removes what does not belong there."
+    if (digest := _digest(path)) != SHA256[name]:
         raise RuntimeError(
             f"{path} has changed: sha256 {digest[:12]}…, expected {SHA256[name][:12]}…. {restore}"
         )
@@ -226,7 +204,5 @@ def _digest(path: Path) -> str:
     """Return the sha256 of a file; of a folder, that of its pictures' names and contents in sorted order."""
     if path.is_file():
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    together = hashlib.sha256()
-    for file in sorted(path.glob("*.jpg")):
-        together.update(file.name.encode() + b"\n" + hashlib.sha256(file.read_bytes()).digest())
-    return together.hexdigest()
+    files = [file.name.encode() + b"\n" + bytes.fromhex(_digest(file)) for file in sorted(path.glob("*.jpg"))]
+    return hashlib.sha256(b"".join(files)).hexdigest()

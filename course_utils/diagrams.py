@@ -1,14 +1,18 @@
-"""Drawings of tensors: grids of numbers, broadcasting, reductions, views in memory, autograd's graph."""
+"""Drawings of tensors: grids of numbers, broadcasting, reductions, views in memory, autograd's graph.
+
+Every figure has a `title`, the finding, and an `alt`, the figure in words.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 
-import matplotlib.pyplot as plt
+import matplotlib as mpl
+import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_rgba_array
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Rectangle
 from torch.autograd.graph import Node, get_gradient_edge
 
 from course_utils.plotting import BLUE, COLORS, GREEN, ORANGE, SKY, show
@@ -27,39 +31,33 @@ def show_grids(
 
     Args:
         tensors: name → tensor of one to three dimensions; the slices of a third stand side by side.
-        title, alt: the finding, and the figure in words.
-        groups: name → the place in `COLORS` of each cell's colour: one integer for all cells, or an
-            integer tensor that broadcasts to the shape, where -1 leaves a cell blank. For names
-            without an entry, the larger a number, the darker its cell.
+        groups: name → the place in `COLORS` of each cell's colour: integers that broadcast to the
+            shape. For names without an entry, the larger a number, the darker its cell.
         pale: name → bool tensor of the shape, True for cells to draw pale, as not really there.
         between: the signs between the grids, such as `["+", "="]`.
 
     Raises:
         ValueError: a tensor has no dimensions, more than three, or no elements.
+        IndexError: a group has no place in `COLORS`.
     """
-    for name, tensor in tensors.items():
+    fig = Figure()
+    ax = fig.subplots()
+    x = 0.0
+    for i, (name, tensor) in enumerate(tensors.items()):
         if not 1 <= tensor.dim() <= 3 or tensor.numel() == 0:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}: a grid shows one to three dimensions.")
-    fig, ax = plt.subplots()
-    x, tallest, signs = 0.0, 0, iter(between)
-    for name, tensor in tensors.items():
+        if groups and name in groups:
+            colors = to_rgba_array(COLORS)[torch.as_tensor(groups[name]).expand(tensor.shape)]
+        else:
+            colors = _shades(tensor, "gray", 0.97, 0.12)
+        if pale and name in pale:
+            colors[pale[name].numpy(), 3] = 0.2
         if x:
-            ax.text(x + 0.6, 0, next(signs, ""), ha="center", va="center", fontsize=16)
+            ax.text(x + 0.6, 0, between[i - 1] if between else "", ha="center", va="center", fontsize=16)
             x += 1.2
-        left = x
-        cells = _as_tables(tensor)
-        colors = _as_tables(_colors(tensor, (groups or {}).get(name)), trailing=1)
-        fades = _as_tables((pale or {}).get(name, torch.zeros(tensor.shape, dtype=torch.bool)))
-        for table, color, fade in zip(cells, colors, fades, strict=True):
-            _draw_cells(ax, x, len(table) / 2, table, color, fade)
-            x += table.shape[1] + 0.4
-        x -= 0.4
-        edge = cells.shape[1] / 2 + 0.25
-        ax.text((left + x) / 2, edge, name, ha="center", va="bottom", family="monospace")
-        ax.text((left + x) / 2, -edge, f"{tuple(tensor.shape)}", ha="center", va="top", color="dimgray")
-        tallest = max(tallest, cells.shape[1])
-    _fit(fig, ax, (0, x), (-tallest / 2 - 0.9, tallest / 2 + 0.9), title)
-    show(fig, alt)
+        top = tensor.shape[-2] / 2 if tensor.dim() > 1 else 0.5
+        x = _draw(ax, x, top, tensor, colors, name, f"{tuple(tensor.shape)}")
+    _show(fig, 1.0, 1.0, title, alt)
 
 
 def show_broadcast(
@@ -71,19 +69,18 @@ def show_broadcast(
         operands: two names → tensors of one or two dimensions whose shapes fit.
         sign: the sign between them.
         result: what the operation gave.
-        title, alt: the finding, and the figure in words.
     """
-    tensors, imagined = {}, {}
-    wides = torch.broadcast_tensors(*operands.values())
-    for (name, small), wide in zip(operands.items(), wides, strict=True):
+    tensors, pale = {}, {}
+    for (name, small), wide in zip(
+        operands.items(), torch.broadcast_tensors(*operands.values()), strict=True
+    ):
         label = f"{name} {tuple(small.shape)}"
-        padded = (1,) * (wide.dim() - small.dim()) + tuple(small.shape)
-        imagined[label] = torch.ones(wide.shape, dtype=torch.bool)
-        imagined[label][tuple(slice(n) for n in padded)] = False
         tensors[label] = wide
+        pale[label] = torch.ones(wide.shape, dtype=torch.bool)
+        pale[label][tuple(slice(1 if stride == 0 else None) for stride in wide.stride())] = False
     tensors["result"] = result
-    groups = dict(zip(tensors, (COLORS.index(SKY), COLORS.index(ORANGE), COLORS.index(GREEN)), strict=True))
-    show_grids(tensors, groups=groups, pale=imagined, between=[sign, "="], title=title, alt=alt)
+    groups = dict(zip(tensors, map(COLORS.index, (SKY, ORANGE, GREEN)), strict=True))
+    show_grids(tensors, groups=groups, pale=pale, between=[sign, "="], title=title, alt=alt)
 
 
 def show_reductions(x: torch.Tensor, *, title: str, alt: str) -> None:
@@ -91,18 +88,12 @@ def show_reductions(x: torch.Tensor, *, title: str, alt: str) -> None:
 
     Args:
         x: one to three dimensions; no reduction may leave more than `len(COLORS)` numbers.
-        title, alt: the finding, and the figure in words.
-
-    Raises:
-        ValueError: `x` is too large for the colours.
     """
     groups = {}
-    for dim, size in enumerate(x.shape):
-        left = x.numel() // size
-        if left > len(COLORS):
-            raise ValueError(f"sum(dim={dim}) leaves {left} numbers, but there are {len(COLORS)} colours.")
-        name = f"sum(dim={dim}) → {(*x.shape[:dim], *x.shape[dim + 1 :])}"
-        groups[name] = torch.arange(left).reshape((*x.shape[:dim], 1, *x.shape[dim + 1 :]))
+    for dim in range(x.dim()):
+        left = x.sum(dim=dim)
+        places = torch.arange(left.numel()).reshape(left.shape)
+        groups[f"sum(dim={dim}) → {tuple(left.shape)}"] = places.unsqueeze(dim)
     show_grids(dict.fromkeys(groups, x), groups=groups, title=title, alt=alt)
 
 
@@ -111,46 +102,29 @@ def show_storage(views: Mapping[str, torch.Tensor], *, title: str, alt: str) -> 
 
     Args:
         views: name → tensor of one or two dimensions; all share one storage and dtype.
-        title, alt: the finding, and the figure in words.
 
     Raises:
-        ValueError: the tensors do not share one storage and dtype, have other dimensions, or are empty.
+        ValueError: the tensors do not share one storage and dtype.
     """
     if len({(tensor.untyped_storage().data_ptr(), tensor.dtype) for tensor in views.values()}) != 1:
         raise ValueError("these tensors do not share one storage and dtype: give views of one tensor.")
-    for name, tensor in views.items():
-        if not 1 <= tensor.dim() <= 2 or tensor.numel() == 0:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}: expected one or two dimensions.")
     first = next(iter(views.values()))
     size = first.untyped_storage().nbytes() // first.element_size()
     positions = torch.arange(size)
-    shades = torch.tensor(plt.get_cmap("viridis")((0.25 + 0.75 * positions / max(size - 1, 1)).numpy()))[
-        :, :3
-    ]
+    colors = _shades(positions, "viridis", 0.25, 1.0)
 
-    fig, ax = plt.subplots()
-    x, tallest = 0.0, 0
+    fig = Figure()
+    ax = fig.subplots()
+    x = 0.0
     for name, tensor in views.items():
-        table = torch.atleast_2d(tensor)
-        places = torch.atleast_2d(
-            positions.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
-        )
-        _draw_cells(ax, x, 0, table, shades[places])
-        middle = x + table.shape[1] / 2
-        ax.text(middle, 0.2, name, ha="center", va="bottom", family="monospace")
-        rule = f"shape {tuple(tensor.shape)}\nstride {tensor.stride()}\noffset {tensor.storage_offset()}"
-        ax.text(middle, -len(table) - 0.2, rule, ha="center", va="top", color="dimgray", fontsize=9)
-        x += max(table.shape[1], 3) + 1.2
-        tallest = max(tallest, len(table))
-    x -= 1.2
-    left = (x - size) / 2
-    _draw_cells(ax, left, 3.2, first.as_strided((1, size), (size, 1), 0), shades[None])
-    ax.text(left - 0.2, 2.7, "memory", ha="right", va="center", family="monospace")
-    ax.text(left - 0.2, 1.9, "position", ha="right", va="center", color="dimgray", fontsize=8)
-    for i in range(size):
-        ax.text(left + i + 0.5, 1.9, str(i), ha="center", va="center", color="dimgray", fontsize=8)
-    _fit(fig, ax, (min(0, left - 2.6), max(x, left + size)), (-tallest - 2.1, 3.4), title)
-    show(fig, alt)
+        shape, stride, offset = tuple(tensor.shape), tensor.stride(), tensor.storage_offset()
+        rule = f"shape {shape}\nstride {stride}\noffset {offset}"
+        places = positions.as_strided(shape, stride, offset)
+        x = max(_draw(ax, x, 0, tensor, colors[places], name, rule), x + 3) + 1.2
+    memory = torch.stack([first.as_strided((size,), (1,), 0).cpu(), positions])
+    colors = np.stack([colors, np.ones_like(colors)])  # the second row, the positions, is white
+    _draw(ax, (x - 1.2 - size) / 2, 3.6, memory, colors, "memory, and its positions", "")
+    _show(fig, 1.0, 2.2, title, alt)
 
 
 def show_graph(
@@ -169,137 +143,102 @@ def show_graph(
     Args:
         outputs: where to start; several, each with its text, are drawn below each other.
         names: name → tensor of the graph; its box gets the name, and the value or the shape.
-        title, alt: the finding, and the figure in words.
 
     Raises:
-        ValueError: an output has no `grad_fn`, or its graph has more than 40 nodes.
+        ValueError: an output has no `grad_fn`.
     """
-    rows = outputs if isinstance(outputs, Mapping) else {"": outputs}
-    labels = {get_gradient_edge(t).node: _named(n, t) for n, t in (names or {}).items()}
-    graphs = []
-    for output in rows.values():
-        if output.grad_fn is None:
-            raise ValueError("the output has no grad_fn: nothing was recorded for it. Is it a leaf?")
-        graphs.append(_layers(output.grad_fn))
-    columns = max(map(len, graphs))
-    pitch = min(8 / columns, 1.75)  # inches from column to column
+    outputs = outputs if isinstance(outputs, Mapping) else {"": outputs}
+    if any(output.grad_fn is None for output in outputs.values()):
+        raise ValueError("the output has no grad_fn: nothing was recorded for it. Is it a leaf?")
+    heads = {
+        get_gradient_edge(x).node: f"{name} = {x.item():g}" if x.numel() == 1 else f"{name} {tuple(x.shape)}"
+        for name, x in (names or {}).items()
+    }
+    graphs = [_layers(output.grad_fn) for output in outputs.values()]
     heights = [max(map(len, layers)) for layers in graphs]
-    fig, ax = plt.subplots(figsize=(8, sum(0.95 * h for h in heights) + 0.5))
-    top = 0.0
-    for (text, _), layers, height in zip(rows.items(), graphs, heights, strict=True):
-        _draw_graph(ax, layers, labels, text, columns, pitch, top - 0.95 * height / 2)
-        top -= 0.95 * height
-    ax.set(xlim=(-4, 4), ylim=(top, 0), aspect="equal")
-    ax.axis("off")
+    edge = max(4.6, *map(len, graphs)) / 2
+    fig = Figure(figsize=(8, 0.95 * sum(heights) + 0.5))
+    axes = fig.subplots(len(graphs), squeeze=False, height_ratios=heights).flat
+    for ax, text, layers, height in zip(axes, outputs, graphs, heights, strict=True):
+        ax.set(xlim=(-edge, edge), ylim=(-height / 2, height / 2))
+        ax.axis("off")
+        ax.text(-edge, 0.4, text, va="center", family="monospace")
+        boxes = {}
+        for column, layer in enumerate(layers):
+            for row, node in enumerate(layer):
+                x, y = column - (len(layers) - 1) / 2, (len(layer) - 1) / 2 - row
+                kind = node.name().rpartition("::")[2]
+                color = (GREEN, 0.25) if kind == "AccumulateGrad" else "whitesmoke"
+                look = {"boxstyle": "round", "facecolor": color, "edgecolor": "none"}
+                words = re.sub("(?=Backward|Grad)", "\n", kind)
+                center = {"ha": "center", "va": "center", "fontsize": 9}
+                boxes[node] = ax.text(x, y, words, family="monospace", bbox=look, **center)
+                ax.text(x, y + 0.4, heads.get(node, ""), weight="bold", **center)
+        for node, box in boxes.items():
+            targets = [boxes[target] for target, _ in node.next_functions if target is not None]
+            for i, target in enumerate(targets):
+                arrow = {
+                    "arrowstyle": "-|>", "color": BLUE, "patchA": box.get_bbox_patch(),
+                    "patchB": target.get_bbox_patch(), "shrinkA": 0, "shrinkB": 0,
+                    "connectionstyle": f"arc3,rad={0.2 * (2 * i - len(targets) + 1)}",
+                }  # fmt: skip
+                ax.annotate("", target.get_position(), box.get_position(), arrowprops=arrow)
     fig.suptitle(title)
     show(fig, alt)
 
 
-def _layers(last: Node) -> list[list[Node]]:
-    """Sort the nodes by their longest path from `last`; the layer computed first comes first."""
-    depth: dict[Node, int] = {}
-
-    def visit(node: Node, steps: int) -> None:
-        if depth.get(node, -1) < steps:
-            depth[node] = steps
-            if len(depth) > 40:
-                raise ValueError("the graph has more than 40 nodes: draw that of a smaller computation.")
-            for following, _ in node.next_functions:
-                if following is not None:
-                    visit(following, steps + 1)
-
-    visit(last, 0)
-    layers: list[list[Node]] = [[] for _ in range(max(depth.values()) + 1)]
-    for node, steps in depth.items():
-        layers[steps].append(node)
+def _layers(last: Node) -> list[tuple[Node, ...]]:
+    """Sort a graph's nodes by their longest path from the last one; what was computed first comes first."""
+    sorter, nodes, layers = TopologicalSorter({last: ()}), [last], []
+    for node in nodes:  # which grows on the way
+        following = [target for target, _ in node.next_functions if target is not None]
+        for target in following:
+            sorter.add(target, node)
+        nodes += [target for target in dict.fromkeys(following) if target not in nodes]
+    sorter.prepare()
+    while sorter.is_active():
+        layers.append(sorter.get_ready())
+        sorter.done(*layers[-1])
     return layers[::-1]
 
 
-def _draw_graph(
-    ax: Axes,
-    layers: list[list[Node]],
-    labels: Mapping[Node, str],
-    text: str,
-    columns: int,
-    pitch: float,
-    middle: float,
-) -> None:
-    """Draw one graph; `middle` is the height of its centre line, and all is measured in inches."""
-    left = -pitch * (columns - 1) / 2
-    places = {
-        node: (left + pitch * column, middle + 0.95 * ((len(layer) - 1) / 2 - row) - 0.05)
-        for column, layer in enumerate(layers)
-        for row, node in enumerate(layer)
-    }
-    width, height = 0.84 * pitch, 0.42
-    for node, (x, y) in places.items():
-        kind = node.name().rpartition("::")[2]
-        style = (
-            {"facecolor": GREEN, "alpha": 0.25} if kind == "AccumulateGrad" else {"facecolor": "whitesmoke"}
-        )
-        box = ((x - width / 2, y - height / 2), width, height, "round,pad=0,rounding_size=0.08")
-        ax.add_patch(FancyBboxPatch(*box, linewidth=0, **style))
-        words = re.sub(r"(?=Backward|Grad)", "\n", kind, count=1) if width < 1.3 else kind
-        ax.text(x, y, words, ha="center", va="center", fontsize=9, family="monospace", linespacing=1.1)
-        name = labels.get(node, "")
-        ax.text(x, y + height / 2 + 0.05, name, ha="center", va="bottom", weight="bold", fontsize=9.5)
-        targets = [following for following, _ in node.next_functions if following is not None]
-        for i, target in enumerate(targets):
-            (a, b), shift = places[target], 0.2 * (i - (len(targets) - 1) / 2)  # keeps x * x's arrows apart
-            arrow = {"arrowstyle": "-|>", "color": BLUE, "shrinkA": 0, "shrinkB": 0, "linewidth": 1.3}
-            ax.annotate("", (a + width / 2, b - shift), (x - width / 2, y - shift), arrowprops=arrow)
-    if text:
-        ax.text(-4, middle + 0.36, text, ha="left", va="center", family="monospace", fontsize=9.5)
+def _shades(values: torch.Tensor, cmap: str, low: float, high: float) -> np.ndarray:
+    """Return colours (*values.shape, 4): the smallest value's place in the colour map is `low`."""
+    values = values.detach().cpu().double().numpy()
+    span = values.max() - values.min() or 1.0
+    return mpl.colormaps[cmap](low + (high - low) * (values - values.min()) / span)
 
 
-def _named(name: str, tensor: torch.Tensor) -> str:
-    """A tensor's name with its value or, if it has several, its shape."""
-    return f"{name} = {tensor.item():g}" if tensor.numel() == 1 else f"{name} {tuple(tensor.shape)}"
-
-
-def _as_tables(tensor: torch.Tensor, trailing: int = 0) -> torch.Tensor:
-    """Give a tensor leading dimensions of size 1 until it has three, not counting `trailing` last ones."""
-    return tensor.reshape((1,) * (3 + trailing - tensor.dim()) + tuple(tensor.shape))
-
-
-def _colors(tensor: torch.Tensor, group: int | torch.Tensor | None) -> torch.Tensor:
-    """Return each cell's colour, shape (*tensor.shape, 3): by group, or darker the larger the number."""
-    if group is None:
-        values = tensor.detach().cpu().double()
-        span = (values.max() - values.min()).item() or 1.0
-        return (0.97 - 0.85 * (values - values.min()) / span).unsqueeze(-1).expand(*tensor.shape, 3)
-    palette = torch.tensor([to_rgb(color) for color in (*COLORS, "whitesmoke")])  # -1 is the last
-    return palette[torch.as_tensor(group).expand(tensor.shape)]
-
-
-def _draw_cells(
-    ax: Axes, x: float, y: float, values: torch.Tensor, colors: torch.Tensor, pale: torch.Tensor | None = None
-) -> None:
-    """Draw a table of unit cells, (H, W) with colours (H, W, 3), whose upper left corner is (x, y)."""
-    fades = torch.zeros(values.shape, dtype=torch.bool) if pale is None else pale
-    for i, row in enumerate(values.tolist()):
-        for j, value in enumerate(row):
-            color, fade = colors[i, j].tolist(), bool(fades[i, j])
-            dark = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2] < 0.5
-            color, ink = (
-                ([0.8 + 0.2 * c for c in color], "gray") if fade else (color, "white" if dark else "black")
-            )
-            frame = Rectangle(
-                (x + j, y - i - 1), 1, 1, facecolor=color, edgecolor="lightgray" if fade else "white"
-            )
-            ax.add_patch(frame)
+def _draw(
+    ax: Axes, x: float, top: float, tensor: torch.Tensor, colors: np.ndarray, head: str, foot: str
+) -> float:
+    """Draw a tensor's slices as tables of unit cells from x to the right; return where they end."""
+    tables = tensor.reshape((1,) * (3 - tensor.dim()) + tuple(tensor.shape))
+    _, rows, columns = tables.shape
+    left = x
+    for table, shades in zip(tables, colors.reshape(*tables.shape, 4), strict=True):
+        ax.pcolormesh(x + np.arange(columns + 1), top - np.arange(rows + 1), shades, edgecolors="white")
+        for row, column in np.ndindex(rows, columns):
+            value, (*rgb, alpha) = table[row, column].item(), shades[row, column]
+            ink = "gray" if alpha < 1 else "white" if np.dot(rgb, (0.299, 0.587, 0.114)) < 0.5 else "black"
             text = f"{value:.3g}" if isinstance(value, float) else str(value)
-            ax.text(x + j + 0.5, y - i - 0.5, text, ha="center", va="center", color=ink, fontsize=9)
+            place = x + column + 0.5, top - row - 0.5
+            ax.text(*place, text, ha="center", va="center", color=ink, fontsize=9)
+        x += columns + 0.4
+    middle = (left + x - 0.4) / 2
+    ax.text(middle, top + 0.25, head, ha="center", va="bottom", family="monospace")
+    ax.text(middle, top - rows - 0.25, foot, ha="center", va="top", color="dimgray", fontsize=10)
+    return x - 0.4
 
 
-def _fit(
-    fig: Figure, ax: Axes, widths: tuple[float, float], heights: tuple[float, float], title: str
-) -> None:
-    """Size the figure so that every cell is a square of the same size, as far as the width allows."""
-    (left, right), (low, high) = widths, heights
+def _show(fig: Figure, above: float, below: float, title: str, alt: str) -> None:
+    """Show tables as squares, as large as the width allows, with room for the texts above and below them."""
+    (ax,) = fig.axes
+    (left, low), (right, high) = ax.dataLim.get_points()
     cell = min(8 / (right - left + 0.4), 0.5)  # inches
-    fig.set_size_inches(8, (high - low) * cell + 0.4)
-    spare = (8 / cell - (right - left)) / 2
-    ax.set(xlim=(left - spare, right + spare), ylim=(low, high), aspect="equal")
+    fig.set_size_inches(8, (high + above - low + below) * cell + 0.4)
+    spare = (8 / cell - right + left) / 2
+    ax.set(xlim=(left - spare, right + spare), ylim=(low - below, high + above), aspect="equal")
     ax.axis("off")
     fig.suptitle(title)
+    show(fig, alt)

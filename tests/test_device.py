@@ -50,7 +50,6 @@ def test_an_empty_wish_is_none(machine, monkeypatch, name):
         ("cuda", "cuda"),
         ("CUDA", "cuda"),
         ("Cuda:1", "cuda:1"),
-        ("cuda:01", "cuda:1"),
         ("mps", "mps"),
     ],
 )
@@ -61,7 +60,8 @@ def test_a_wish_is_granted(machine, monkeypatch, name, device):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("cuda", "cuda"), ("cuda:0", "cuda"), ("CUDA:7", "cuda"), ("mps", "mps")]
+    ("name", "kind"),
+    [("cuda", "cuda"), ("cuda:0", "cuda"), ("CUDA:7", "cuda"), ("mps", "mps"), ("meta", "meta")],
 )
 def test_a_device_that_is_not_there(machine, monkeypatch, name, kind):
     machine()
@@ -70,7 +70,7 @@ def test_a_device_that_is_not_there(machine, monkeypatch, name, kind):
         get_device()
 
 
-@pytest.mark.parametrize("name", ["cuda:2", "cuda:7", "cuda:99999999999999999999", "cpu:1", "mps:1"])
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:7", "cpu:1", "mps:1"])
 def test_an_index_that_is_not_there(machine, monkeypatch, name):
     machine(cuda=2, mps=True)
     monkeypatch.setenv("COURSE_DEVICE", name)
@@ -91,7 +91,7 @@ def test_an_index_that_is_not_there(machine, monkeypatch, name):
         "cuda:١",
         "cuda:0:0",
         ":0",
-        "meta",
+        "cuda:99999999999999999999",
         "0",
     ],
 )
@@ -125,14 +125,14 @@ def test_seeds_differ():
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
 def test_seeds_out_of_range(seed):
-    with pytest.raises(ValueError, match=f"seed={seed} is out of range: choose an integer from 0"):
+    with pytest.raises(ValueError, match=r"between 0 and 2\*\*32 - 1"):
         seed_everything(seed)
 
 
 @pytest.mark.parametrize("seed", [1.0, "1", None, [1], float("nan")])
 def test_seeds_of_a_wrong_type_change_nothing(seed):
     states = random.getstate(), torch.get_rng_state()
-    with pytest.raises(TypeError, match=r"seed=.* is a \w+: choose an integer"):
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
         seed_everything(seed)
     assert random.getstate() == states[0]
     assert torch.equal(torch.get_rng_state(), states[1])

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 
 from course_utils import diagrams, plotting
 from course_utils.diagrams import show_broadcast, show_graph, show_grids, show_reductions, show_storage
-from course_utils.plotting import show, show_descent, show_images, show_plot
+from course_utils.plotting import show, show_images, show_plot
 
 WORDS = {"title": "a finding", "alt": "what the figure shows"}
 
@@ -102,8 +102,8 @@ def test_axes_must_be_labelled(labels, displayed):
         lambda: show_grids({"x": torch.arange(6).reshape(2, 3), "y": torch.ones(2)}, **WORDS),
         lambda: show_storage(_views(), **WORDS),
         lambda: show_plot({"a": ([0, 1], [1, 2])}, **AXES, **WORDS),
-        lambda: show_descent(
-            torch.arange(3), torch.arange(2), torch.eye(3)[:2], [(0, 0), (1, 1)], **AXES, **WORDS
+        lambda: show_plot(
+            {"a": ([0, 1], [1, 0])}, surface=(range(3), range(2), torch.eye(3)[:2]), **AXES, **WORDS
         ),
         lambda: show_graph(_leaf(2.0) ** 2, **WORDS),
         lambda: show_broadcast(
@@ -153,7 +153,7 @@ def test_images_are_shown(images, displayed, figures):
     show_images(images, **WORDS)
     assert len(displayed) == 2
     (fig,) = figures
-    drawn = [ax.images[0].get_array() for ax in fig.axes if ax.images]
+    drawn = [ax.images[0].get_array().squeeze() for ax in fig.axes if ax.images]
     assert len(drawn) == len(images)
     channels = (3,) if images.dim() == 4 and images.shape[1] == 3 else ()
     assert drawn[0].shape == (*images.shape[-2:], *channels)
@@ -192,36 +192,15 @@ def test_a_wrong_number_of_titles(titles):
         show_images(torch.rand(2, 4, 4), titles, **WORDS)
 
 
-@pytest.mark.parametrize("images", [np.zeros((2, 4, 4)), [torch.zeros(4, 4)], None, 3])
-def test_images_must_be_a_tensor(images):
-    with pytest.raises(TypeError, match=r"images is a .*: give a tensor, for example by torch\.stack"):
-        show_images(images, **WORDS)
-
-
-@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.bool, torch.complex64, torch.int8])
-def test_dtypes_that_are_no_image(dtype):
-    with pytest.raises(TypeError, match=rf"images are {dtype}: give uint8 \(0 to 255\) or floats"):
-        show_images(torch.zeros(2, 4, 4, dtype=dtype), **WORDS)
-
-
 @pytest.mark.parametrize(
-    ("shape", "hint"),
+    "shape",
     [
-        ((), ""),
-        ((4,), ""),
-        ((4, 4), "add the batch dimension: image.unsqueeze"),
-        ((2, 4, 4, 3), r"Channels come first: use images.permute\(0, 3, 1, 2\)"),
-        ((2, 4, 4, 1), "Channels come first"),
-        ((2, 2, 4, 4), ""),
-        ((2, 4, 4, 4), ""),
-        ((1, 2, 3, 4, 4), ""),
-        ((0, 4, 4), ""),
-        ((2, 0, 4), ""),
-        ((2, 3, 4, 0), ""),
+        *[(), (4,), (4, 4), (2, 4, 4, 3), (2, 4, 4, 1), (2, 2, 4, 4), (2, 4, 4, 4)],
+        *[(1, 2, 3, 4, 4), (0, 4, 4), (2, 0, 4), (2, 3, 4, 0)],
     ],
 )
-def test_shapes_that_are_no_images(shape, hint):
-    with pytest.raises(ValueError, match=rf"images have shape .*: expected \(N, H, W\).*{hint}"):
+def test_shapes_that_are_no_images(shape):
+    with pytest.raises(ValueError, match=r"images have shape .*: expected .* unsqueeze.* permute"):
         show_images(torch.zeros(shape), **WORDS)
 
 
@@ -240,12 +219,6 @@ def test_colours_out_of_range(value):
     images[0, 0, 0, 0] = value
     with pytest.raises(ValueError, match=r"colours reach from .* bring floats to 0 to 1"):
         show_images(images, **WORDS)
-
-
-@pytest.mark.parametrize("columns", [0, -1])
-def test_columns_must_be_positive(columns):
-    with pytest.raises(ValueError, match="columns"):
-        show_images(torch.rand(2, 4, 4), columns=columns, **WORDS)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +269,11 @@ def test_signs_stand_between_grids(figures):
     assert [text for text in _texts(figures[0]) if text in "+="] == ["+", "="]
 
 
+def _cell_colors(fig):
+    """The colours of the cells, row by row, of each grid in turn."""
+    return [list(map(tuple, grid.get_facecolors().tolist())) for grid in fig.axes[0].collections]
+
+
 def test_broadcasting_shows_what_is_imagined(figures):
     a, b = _pair()
     show_broadcast({"a": a, "b": b}, sign="+", result=a + b, **WORDS)
@@ -303,9 +281,8 @@ def test_broadcasting_shows_what_is_imagined(figures):
     assert list(map(int, numbers)) == [
         *a.expand(3, 2).flatten().tolist(), *b.expand(3, 2).flatten().tolist(), *(a + b).flatten().tolist()
     ]  # fmt: skip
-    colors = [patch.get_edgecolor() for patch in figures[0].axes[0].patches]
-    pale = mpl.colors.to_rgba("lightgray")
-    assert [c == pale for c in colors] == [False, True] * 3 + [False] * 2 + [True] * 4 + [False] * 6
+    pale = [color[3] < 1 for grid in _cell_colors(figures[0]) for color in grid]
+    assert pale == [False, True] * 3 + [False] * 2 + [True] * 4 + [False] * 6
 
 
 def test_shapes_that_do_not_broadcast():
@@ -315,7 +292,7 @@ def test_shapes_that_do_not_broadcast():
 
 def test_reductions_share_a_colour(figures):
     show_reductions(torch.arange(12).reshape(2, 2, 3), **WORDS)
-    colors = [patch.get_facecolor() for patch in figures[0].axes[0].patches]
+    colors = [color for grid in _cell_colors(figures[0]) for color in grid]
     assert [len(set(colors[i : i + 12])) for i in (0, 12, 24)] == [6, 6, 4]
     assert colors[0] == colors[6] != colors[3]  # dim 0: the same place in both tables
     assert colors[12] == colors[15] != colors[13]  # dim 1: the same column
@@ -323,7 +300,7 @@ def test_reductions_share_a_colour(figures):
 
 
 def test_reductions_need_enough_colours():
-    with pytest.raises(ValueError, match="leaves 9 numbers"):
+    with pytest.raises(IndexError, match="index 8 is out of bounds"):
         show_reductions(torch.ones(3, 9), **WORDS)
 
 
@@ -333,11 +310,9 @@ def test_storage_shows_memory_and_views_in_the_same_colours(figures):
     texts = _texts(figures[0])
     assert "shape (3, 2)\nstride (1, 3)\noffset 0" in texts
     assert "shape (3,)\nstride (2,)\noffset 1" in texts
-    colors = [patch.get_facecolor() for patch in figures[0].axes[0].patches]
-    memory = colors[-6:]
-    assert len(set(memory)) == 6
-    expected = [memory[i] for view in views.values() for i in view.flatten().tolist()]
-    assert colors[:-6] == expected
+    *drawn, memory = _cell_colors(figures[0])
+    assert len(set(memory[:6])) == 6
+    assert drawn == [[memory[i] for i in view.flatten().tolist()] for view in views.values()]
 
 
 @pytest.mark.parametrize(
@@ -345,22 +320,18 @@ def test_storage_shows_memory_and_views_in_the_same_colours(figures):
     [
         {"a": torch.ones(2), "b": torch.ones(2)},
         {"a": torch.ones(2), "b": torch.ones(2).double()},
-        {"a": torch.ones(0), "b": torch.ones(0)},
         {},
     ],
 )
 def test_storage_of_unrelated_tensors(views):
-    with pytest.raises(ValueError, match=r"do not share one storage|has shape"):
+    with pytest.raises(ValueError, match="do not share one storage"):
         show_storage(views, **WORDS)
 
 
-@pytest.mark.parametrize(
-    "view", [lambda x: x.view(torch.int32), lambda x: x.reshape(1, 2, 3), lambda x: x[0, 0], lambda x: x[:0]]
-)
-def test_storage_of_what_it_cannot_draw(view):
+def test_storage_of_views_with_other_dtypes():
     x = torch.ones(2, 3)
-    with pytest.raises(ValueError, match=r"x has shape|do not share one storage"):
-        show_storage({"x": view(x)} if view(x).dim() == 3 else {"a": x, "x": view(x)}, **WORDS)
+    with pytest.raises(ValueError, match="do not share one storage and dtype"):
+        show_storage({"a": x, "b": x.view(torch.int32)}, **WORDS)
 
 
 # --- lines, descents, graphs -----------------------------------------------------------------------
@@ -373,57 +344,66 @@ def test_lines_and_points_are_drawn_as_given(figures):
     show_plot({"a": (range(3), x), "b": ([0, 2], [5, 7])}, points={"c": ([1], [2])}, **AXES, **WORDS)
     (fig,) = figures
     drawn = {line.get_label(): np.array(line.get_data()).tolist() for line in fig.axes[0].lines}
-    assert drawn == {"a": [[0, 1, 2], [0, 1, 2]], "b": [[0, 2], [5, 7]], "c": [[1], [2]]}
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["c", "a", "b"]
+    assert drawn == {"a": [[0, 1, 2], [0, 1, 2]], "b": [[0, 2], [5, 7]]}
+    (points,) = fig.axes[0].collections
+    assert points.get_offsets().tolist() == [[1, 2]]
+    assert points.get_facecolor()[0, :3].tolist() == [0, 0, 0]  # black beside lines
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b", "c"]
     assert (fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel(), fig.get_suptitle()) == (
         "step", "loss", "a finding"
     )  # fmt: skip
-    assert len({(line.get_linestyle(), line.get_linewidth()) for line in fig.axes[0].lines[1:]}) == 2
+    assert len({(line.get_linestyle(), line.get_linewidth()) for line in fig.axes[0].lines}) == 2
 
 
-@pytest.mark.parametrize(("log", "scale"), [(False, "linear"), (True, "log")])
-def test_the_scale_of_lines(log, scale, figures):
-    show_plot({"a": ([1, 2], [1, 10])}, log=log, **AXES, **WORDS)
-    assert figures[0].axes[0].get_yscale() == scale
+def test_axes_take_what_matplotlib_takes(figures):
+    show_plot({"a": ([0.001, 1], [1, 10])}, xscale="log", ylim=(0, 20), **AXES, **WORDS)
+    (ax,) = figures[0].axes
+    assert (ax.get_xscale(), ax.get_yscale(), ax.get_ylim()) == ("log", "linear", (0, 20))
 
 
-def test_a_descent_is_drawn_over_its_contours(figures):
+def test_paths_are_drawn_over_a_surface(figures):
     x, y = torch.linspace(-1, 1, 5), torch.linspace(-2, 2, 7)
-    path = [(-1.0, 2.0), (0.5, 1.0), (0.0, 0.0)]
-    show_descent(x, y, x.square() + y[:, None].square(), path, **AXES, **WORDS)
-    (line,) = figures[0].axes[0].lines
-    assert line.get_xydata().tolist() == [list(point) for point in path]
-    assert _texts(figures[0]) == ["start", "end"]
+    paths = {"SGD": ([-1.0, 0.5], [2.0, 1.0]), "Adam": ([-1.0, 0.0, 1.0], [2.0, 0.0, 1.0])}
+    surface = x, y, x.square() + y[:, None].square()
+    show_plot(paths, surface=surface, points={"start": (-1.0, 2.0)}, **AXES, **WORDS)
+    (ax,) = figures[0].axes
+    assert [tuple(map(list, line.get_data())) for line in ax.lines] == list(paths.values())
+    assert {line.get_marker() for line in ax.lines} == {"o"}
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["SGD", "Adam", "start"]
 
 
-def test_a_descent_over_a_transposed_surface_is_refused():
-    with pytest.raises(ValueError, match=r"values have shape \(5, 7\): expected \(7, 5\)"):
-        show_descent(torch.ones(5), torch.ones(7), torch.ones(5, 7), [(0, 0)], **AXES, **WORDS)
+def test_a_transposed_surface_is_refused():
+    with pytest.raises(TypeError, match="number of columns in z"):
+        show_plot(surface=(torch.ones(5), torch.ones(7), torch.rand(5, 7)), **AXES, **WORDS)
 
 
 def _leaf(*values):
     return torch.tensor(values if len(values) > 1 else values[0], requires_grad=True)
 
 
+def _boxes(fig):
+    """The boxes: where each stands → its words."""
+    boxes = [text for ax in fig.axes for text in ax.texts if text.get_bbox_patch() and text.get_text()]
+    return {text.get_position(): text.get_text().replace("\n", "") for text in boxes}
+
+
 def _arrows(fig):
-    """The start and the end of each arrow, as the names of the boxes."""
-    ax = fig.axes[0]
-    boxes = {text.get_position(): text.get_text().replace("\n", "") for text in ax.texts if text.get_text()}
-
-    def box(x, y):
-        return min(boxes.items(), key=lambda item: np.hypot(item[0][0] - x, item[0][1] - y))[1]
-
-    half = ax.patches[0].get_width() / 2
-    arrows = [text for text in ax.texts if hasattr(text, "xy") and text.arrow_patch]
-    return [(box(a.xyann[0] + half, a.xyann[1]), box(a.xy[0] - half, a.xy[1])) for a in arrows]
+    """The start and the end of each arrow, as the words in the boxes."""
+    boxes = _boxes(fig)
+    arrows = [text for text in fig.axes[0].texts if getattr(text, "arrow_patch", None)]
+    return [(boxes[arrow.xyann], boxes[arrow.xy]) for arrow in arrows]
 
 
 def test_the_graph_is_the_one_that_autograd_recorded(figures):
     w = _leaf(2.0)
     y = w**2
     show_graph(10 * y + 25, {"w": w, "y": y}, **WORDS)
-    assert _arrows(figures[0]) == [
-        ("PowBackward0", "AccumulateGrad"), ("MulBackward0", "PowBackward0"), ("AddBackward0", "MulBackward0")
+    assert sorted(_arrows(figures[0])) == [
+        ("AddBackward0", "MulBackward0"), ("MulBackward0", "PowBackward0"), ("PowBackward0", "AccumulateGrad")
+    ]  # fmt: skip
+    columns = {words: x for (x, _), words in _boxes(figures[0]).items()}
+    assert sorted(columns, key=columns.get) == [
+        "AccumulateGrad", "PowBackward0", "MulBackward0", "AddBackward0"
     ]  # fmt: skip
     assert {"w = 2", "y = 4"} <= set(_texts(figures[0]))
 
@@ -431,35 +411,26 @@ def test_the_graph_is_the_one_that_autograd_recorded(figures):
 def test_a_tensor_used_twice_is_one_box_with_two_arrows(figures):
     w = _leaf(2.0)
     show_graph(w * w, **WORDS)
-    assert len(figures[0].axes[0].patches) == 2
+    assert len(_boxes(figures[0])) == 2
     assert _arrows(figures[0]) == [("MulBackward0", "AccumulateGrad")] * 2
 
 
 def test_branches_of_a_graph(figures):
     a, b = _leaf(1.0, 2.0), _leaf(3.0, 4.0)
     show_graph((a.exp() + b).sum(), {"a": a, "b": b}, **WORDS)
-    boxes = [text.replace("\n", "") for text in _texts(figures[0])]
-    assert sorted(boxes) == sorted(
-        [
-            "SumBackward0",
-            "AddBackward0",
-            "ExpBackward0",
-            "AccumulateGrad",
-            "AccumulateGrad",
-            "a (2,)",
-            "b (2,)",
-        ]
-        + [""] * boxes.count("")
-    )
+    grad = "AccumulateGrad"
+    assert sorted(_boxes(figures[0]).values()) == [grad, grad, "AddBackward0", "ExpBackward0", "SumBackward0"]
+    assert {"a (2,)", "b (2,)"} <= set(_texts(figures[0]))
     assert len(_arrows(figures[0])) == 4
 
 
 def test_several_graphs_stand_below_each_other(figures):
     a, b = _leaf(1.0), _leaf(2.0)
     show_graph({"first": a + 1, "second": b.exp().log()}, **WORDS)
-    heights = {text.get_text(): text.get_position()[1] for text in figures[0].axes[0].texts}
-    assert heights["first"] > heights["second"]
-    assert len(figures[0].axes[0].patches) == 5
+    upper, lower = figures[0].axes
+    assert upper.get_position().y0 > lower.get_position().y1 - 1e-9
+    assert (upper.texts[0].get_text(), lower.texts[0].get_text()) == ("first", "second")
+    assert sum(text.get_text() == "Accumulate\nGrad" for ax in (upper, lower) for text in ax.texts) == 2
 
 
 def test_the_graph_can_still_be_walked(figures):
@@ -476,21 +447,13 @@ def test_a_graph_without_operations_is_refused(tensor):
         show_graph(tensor, **WORDS)
 
 
-def test_a_graph_too_large_to_draw_is_refused():
-    x = _leaf(1.0)
-    for _ in range(50):
-        x = x + 1
-    with pytest.raises(ValueError, match="more than 40 nodes"):
-        show_graph(x, **WORDS)
-
-
 def test_colours_of_the_course_are_distinct():
     assert len(set(plotting.COLORS)) == 8
 
 
 def test_lines_without_places_are_drawn_from_the_first_on(figures):
     lines = {"a": [3.0, 2.0, 1.0], "b": torch.tensor([1.0, 2.0])}
-    show_plot(lines, first=5, log=True, levels={"floor": 0.5}, **AXES, **WORDS)
+    show_plot(lines, first=5, yscale="log", levels={"floor": 0.5}, **AXES, **WORDS)
     (ax,) = figures[0].axes
     a, b, floor = ax.lines
     assert list(a.get_xdata()) == [5, 6, 7]
@@ -502,19 +465,10 @@ def test_lines_without_places_are_drawn_from_the_first_on(figures):
 def test_sets_of_points_have_a_marker_and_a_colour_each(figures):
     show_plot(points={"a": ([1, 2], [3, 4]), "b": ([1], [2])}, **AXES, **WORDS)
     (ax,) = figures[0].axes
-    assert [line.get_linestyle() for line in ax.lines] == ["None", "None"]
-    assert len({line.get_marker() for line in ax.lines}) == len({line.get_color() for line in ax.lines}) == 2
-
-
-def test_a_plot_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="nothing to draw"):
-        show_plot({}, **AXES, **WORDS)
-
-
-@pytest.mark.parametrize("lines", [{"a": []}, {"b": [1.0], "a": []}, {"a": ([1, 2], [1.0])}])
-def test_lines_whose_places_and_values_do_not_fit_are_refused(lines):
-    with pytest.raises(ValueError, match=r"^a has \d places and \d values"):
-        show_plot(lines, **AXES, **WORDS)
+    a, b = ax.collections
+    assert (a.get_offsets().tolist(), b.get_offsets().tolist()) == ([[1, 3], [2, 4]], [[1, 2]])
+    assert a.get_paths()[0] != b.get_paths()[0]
+    assert a.get_facecolor().tolist() != b.get_facecolor().tolist()
 
 
 def test_signed_images_have_their_zero_in_the_middle(figures):
@@ -529,16 +483,13 @@ def test_signed_images_of_zeros_are_drawn(figures):
     assert figures[0].axes[0].images[0].get_clim() == (-1.0, 1.0)
 
 
-def test_colours_have_no_sign():
-    with pytest.raises(ValueError, match="one channel"):
-        show_images(torch.rand(2, 3, 4, 4), signed=True, **WORDS)
-
-
 def test_bars_show_their_numbers(figures):
     groups = {"before": [1, 20], "after": [3.5, 4]}
     plotting.show_bars(groups, ["a", "b"], xlabel="class", ylabel="count", **WORDS)
     (ax,) = figures[0].axes
     assert [bar.get_height() for bar in ax.patches] == [1, 20, 3.5, 4]
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in ax.patches]
+    assert middles == pytest.approx([-0.2, 0.8, 0.2, 1.2])  # side by side over 0 and 1
     assert _texts(figures[0]) == ["1", "20", "3.5", "4"]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
 
@@ -550,22 +501,18 @@ def test_bars_have_errors_if_asked(figures):
     (ax,) = figures[0].axes
     drawn = [segment for bars in ax.collections for segment in bars.get_segments()]
     assert [(low, high) for (_, low), (_, high) in drawn] == [(4, 6), (4, 8), (6.5, 7.5), (7.75, 8.25)]
-    with pytest.raises(ValueError, match="two: give 2 values"):
-        plotting.show_bars(
-            groups, ["a", "b"], xlabel="class", ylabel="count", errors={**errors, "two": [1]}, **WORDS
-        )
 
 
 def test_bars_need_a_number_for_each_name():
-    with pytest.raises(ValueError, match="after: give 2 values"):
+    with pytest.raises(ValueError, match="shape mismatch"):
         plotting.show_bars(
-            {"before": [1, 2], "after": [1]}, ["a", "b"], xlabel="class", ylabel="count", **WORDS
+            {"before": [1, 2], "after": [1, 2, 3]}, ["a", "b"], xlabel="class", ylabel="count", **WORDS
         )
 
 
 def test_a_timeline_shows_each_piece(figures):
     rows = {"main": [(0, 3, "load 0"), (3, 1, "train 0")], "worker": [(1, 2, "load 1")]}
-    plotting.show_timeline(rows, xlabel="seconds", **WORDS)
+    plotting.show_timeline(rows, kinds=("load", "train"), xlabel="seconds", **WORDS)
     (ax,) = figures[0].axes
     assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(0, 3), (3, 1), (1, 2)]
     colors = [bar.get_facecolor() for bar in ax.patches]
@@ -586,31 +533,14 @@ def test_small_pictures_keep_their_colours(displayed):
     assert Image.open(io.BytesIO(_png(displayed))).mode in {"RGB", "RGBA"}
 
 
-def test_white_paper_stays_white_beside_many_light_colours():
-    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    pixels[:, :200] = pixels[:, :200] // 43 + 250
-    pixels[:20] = 255
-    png = io.BytesIO()
-    Image.fromarray(pixels).save(png, "png")
-    compact = Image.open(io.BytesIO(plotting._compact(png.getvalue()))).convert("RGB")
-    assert (np.asarray(compact)[:20] == 255).all()
-
-
-def test_several_descents_have_a_colour_and_a_name_each(figures):
-    x, y = torch.linspace(-1, 1, 5), torch.linspace(-2, 2, 7)
-    paths = {"SGD": [(-1.0, 2.0), (0.5, 1.0)], "Adam": [(-1.0, 2.0), (0.0, 0.0), (1.0, 1.0)]}
-    show_descent(x, y, x.square() + y[:, None].square(), paths, **AXES, **WORDS)
-    lines = figures[0].axes[0].lines
-    assert [line.get_xydata().tolist() for line in lines] == [
-        [list(point) for point in path] for path in paths.values()
-    ]
-    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["SGD", "Adam"]
-    assert len({line.get_color() for line in lines}) == 2
-
-
-def test_the_x_axis_can_be_logarithmic(figures):
-    show_plot({"a": ([0.001, 1], [1, 2])}, log_x=True, **AXES, **WORDS)
-    assert (figures[0].axes[0].get_xscale(), figures[0].axes[0].get_yscale()) == ("log", "linear")
+def test_white_paper_stays_white_beside_many_light_colours(displayed):
+    light = 0.97 + 0.03 * torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    show_images(light, **WORDS)
+    picture = Image.open(io.BytesIO(_png(displayed)))
+    assert picture.mode == "P"
+    pixels = np.asarray(picture.convert("RGB"))
+    assert (pixels[[0, -1]] == 255).all()
+    assert (pixels < 255).any(axis=2).mean() > 0.3
 
 
 def test_panels_share_their_axes_and_colours(figures):
@@ -630,7 +560,7 @@ def test_panels_share_their_axes_and_colours(figures):
 
 def test_panels_take_places_and_a_logarithmic_axis(figures):
     panels = {"A": {"train": [3.0, 0.1], "valid": ([20, 40], [4.0, 0.5])}}
-    plotting.show_panels(panels, log=True, **AXES, **WORDS)
+    plotting.show_panels(panels, yscale="log", **AXES, **WORDS)
     (ax,) = figures[0].axes
     assert ax.get_yscale() == "log"
     assert [line.get_xdata().tolist() for line in ax.lines] == [[0, 1], [20, 40]]
@@ -638,30 +568,5 @@ def test_panels_take_places_and_a_logarithmic_axis(figures):
 
 @pytest.mark.parametrize("panels", [{}, {"A": {"a": [1]}, "B": {"b": [1]}}])
 def test_panels_with_other_lines_are_refused(panels):
-    with pytest.raises(ValueError, match="same names in each"):
+    with pytest.raises(ValueError, match="have the same names"):
         plotting.show_panels(panels, **AXES, **WORDS)
-
-
-def test_a_confusion_matrix_shows_its_counts(figures):
-    targets, predictions = torch.tensor([0, 2, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 0])
-    plotting.show_confusion(targets, predictions, ["ant", "bee", "cat"], **WORDS)
-    (ax,) = figures[0].axes
-    counts = {tuple(map(int, text.get_position()))[::-1]: text.get_text() for text in ax.texts}
-    assert counts == {(0, 0): "1", (2, 0): "1", (2, 1): "2", (2, 2): "1"}
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["ant", "bee", "cat"]
-    right, wrong = ax.images
-    assert (~right.get_array().mask).nonzero()[0].tolist() == [0, 2]
-    assert (~wrong.get_array().mask).sum() == 2
-
-
-def test_a_confusion_matrix_without_mistakes(figures):
-    plotting.show_confusion(torch.tensor([0, 1]), torch.tensor([0, 1]), ["a", "b"], **WORDS)
-    assert _texts(figures[0]) == ["1", "1"]
-
-
-@pytest.mark.parametrize(
-    ("targets", "predictions"), [([0, 1], [0]), ([0, 3], [0, 1]), ([0, -1], [0, 1]), ([[0]], [[1]])]
-)
-def test_confusions_that_do_not_fit_are_refused(targets, predictions):
-    with pytest.raises(ValueError, match="class indices from 0 to 2"):
-        plotting.show_confusion(torch.tensor(targets), torch.tensor(predictions), ["a", "b", "c"], **WORDS)
