@@ -10,10 +10,12 @@ import math
 import os
 import re
 import sys
+import threading
 import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import cache, partial
 from itertools import count, takewhile
 from typing import Any, NamedTuple
 
@@ -129,6 +131,7 @@ class MemoryMeter(TorchDispatchMode):
         self._undo = ExitStack()
         self._process = os.getpid()
         self._only_fake = False
+        self._is_here = cache(partial(_is_on, self.device))  # a cache: it is asked for each new storage
 
     # ------------------------------------------------------------------------------- entering and leaving
 
@@ -152,7 +155,7 @@ class MemoryMeter(TorchDispatchMode):
             room = torch.cuda.memory_reserved(self.device) + self.limit
             torch.cuda.set_per_process_memory_fraction(min(room / total, before), self.device)
             self._undo.callback(torch.cuda.set_per_process_memory_fraction, before, self.device)
-        self._end = None
+        self._end, self._thread = None, threading.get_ident()
         return super().__enter__()
 
     def __exit__(self, *error: object) -> None:
@@ -199,15 +202,17 @@ class MemoryMeter(TorchDispatchMode):
             record = met(tensor) or self._add(tensor, INPUTS if task == -1 else OTHER)
             if record is not None and record.kind is not INPUTS:
                 derived = True
-            if tensor.requires_grad:
+            if tensor.requires_grad and torch.is_grad_enabled():
                 graph = True
                 if tensor.is_leaf and id(tensor) not in self._leaves:
                     self._leaves[id(tensor)] = tensor
                     if isinstance(tensor, nn.Parameter):
                         self._label(tensor, PARAMETERS)
-        for tensor in _tensors((result,)):
+        if args and result is args[0]:
+            return  # in place: it has been looked at
+        for tensor in (result,) if isinstance(result, Tensor) else _tensors((result,)):
             if met(tensor) is None:
-                saved = graph and torch.is_grad_enabled() and func is not ones_like  # that starts backward
+                saved = graph and func is not ones_like  # with which a backward pass starts
                 kind = OTHER if derived or task != -1 else INPUTS
                 self._add(tensor, ACTIVATIONS if saved or self._stack else kind)
 
@@ -222,10 +227,8 @@ class MemoryMeter(TorchDispatchMode):
 
     def _add(self, tensor: torch.Tensor, kind: str, module: str = "") -> _Record | None:
         """Count a tensor's storages that are new or changed their size; return the last one's record."""
-        device, record = tensor.device, None
-        if device.type != self.device.type or self.device.index not in (None, device.index):
-            return None
-        if self._only_fake and not hasattr(tensor, "fake_mode"):
+        record = None
+        if not self._is_here(tensor.device) or (self._only_fake and not hasattr(tensor, "fake_mode")):
             return None
         for storage in storages_of(tensor):
             key, size = storage._cdata, storage.nbytes()
@@ -242,8 +245,8 @@ class MemoryMeter(TorchDispatchMode):
             record = self._records[key] = _Record(storage, self._freed)
             self._history.append(record)
             self._time += 1
-            record.key, record.bytes, record.born, record.freed = key, size, self._time, math.inf
-            record.kind, record.line = kind, line_of(sys._getframe(2))
+            record.key, record.bytes, record.kind = key, size, kind
+            record.born, record.freed, record.line = self._time, math.inf, line_of(sys._getframe(2))
             record.module = module or (self._names.get(self._stack[-1], "") if self._stack else "")
             self.live += size
             if self.live > self.peak:
@@ -286,10 +289,12 @@ class MemoryMeter(TorchDispatchMode):
 
     def _label(self, tensor: torch.Tensor, kind: str, module: str = "", add: bool = True) -> None:
         """Say for certain what a tensor is, for the past as well; count it if it is new."""
-        if add and self._met(tensor) is None:
+        record = self._met(tensor)
+        if record is None and add:
             self._add(tensor, kind, module)
-        for storage in storages_of(tensor):
-            if (record := self._records.get(storage._cdata)) is not None:
+        found = (record,) if record else [self._records.get(each._cdata) for each in storages_of(tensor)]
+        for record in found:
+            if record is not None:
                 record.kind, record.module = kind, module or record.module
 
     def _module_of(self, tensor: Any) -> str:
@@ -298,12 +303,15 @@ class MemoryMeter(TorchDispatchMode):
 
     def _find_gradients(self) -> None:
         for leaf in list(self._leaves.values()):
-            if leaf.grad is not None:
-                self._label(leaf.grad, GRADIENTS, self._module_of(leaf), add=False)
+            self._know_gradient(leaf)
+
+    def _know_gradient(self, leaf: torch.Tensor, add: bool = False) -> None:
+        if leaf.grad is not None:
+            self._label(leaf.grad, GRADIENTS, self._module_of(leaf), add)
 
     def _counts_here(self) -> bool:
         """Whether the meter counts the operations of this thread: hooks are called in all of them."""
-        return self in _get_current_dispatch_mode_stack()
+        return threading.get_ident() == self._thread or self in _get_current_dispatch_mode_stack()
 
     def _enter_module(self, module: nn.Module, args: tuple) -> None:
         if self._counts_here():
@@ -343,9 +351,13 @@ class MemoryMeter(TorchDispatchMode):
             self._know_state(optimizer)
 
     def _know_state(self, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                self._know_gradient(parameter)
         for parameter, state in list(optimizer.state.items()):
+            module = self._module_of(parameter)
             for tensor in _tensors([state]):
-                self._label(tensor, STATE, self._module_of(parameter))
+                self._label(tensor, STATE, module)
 
     # ------------------------------------------------------------------------------- questions
 
@@ -363,8 +375,7 @@ class MemoryMeter(TorchDispatchMode):
                 for module in thing.modules():
                     self._know(module)
                 for parameter in thing.parameters():
-                    if parameter.grad is not None:
-                        self._label(parameter.grad, GRADIENTS, self._module_of(parameter))
+                    self._know_gradient(parameter, add=True)
             elif isinstance(thing, Optimizer):
                 self._know_state(thing)
             elif isinstance(thing, torch.Tensor):
@@ -460,6 +471,10 @@ class MemoryMeter(TorchDispatchMode):
         if at not in times:
             raise ValueError(f"at={at!r} is no point in time: give one of {['now', *times]}.")
         return [record for record in self._history if record.born <= times[at] < record.freed]
+
+
+def _is_on(chosen: torch.device, device: torch.device) -> bool:
+    return device.type == chosen.type and chosen.index in (None, device.index)
 
 
 def _common(group: Sequence[_Record]) -> str:
