@@ -15,7 +15,7 @@ import weakref
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from functools import cache, partial
+from functools import cache
 from itertools import count, takewhile
 from typing import Any, NamedTuple
 
@@ -131,7 +131,6 @@ class MemoryMeter(TorchDispatchMode):
         self._undo = ExitStack()
         self._process = os.getpid()
         self._only_fake = False
-        self._is_here = cache(partial(_is_on, self.device))  # a cache: it is asked for each new storage
 
     # ------------------------------------------------------------------------------- entering and leaving
 
@@ -140,6 +139,7 @@ class MemoryMeter(TorchDispatchMode):
             raise RuntimeError(
                 "this meter is counting already: make a second MemoryMeter() inside the first."
             )
+        self._thread = threading.get_ident()
         for handle in (
             module_hooks.register_module_forward_pre_hook(self._enter_module),
             module_hooks.register_module_forward_hook(self._leave_module, always_call=True),
@@ -155,7 +155,7 @@ class MemoryMeter(TorchDispatchMode):
             room = torch.cuda.memory_reserved(self.device) + self.limit
             torch.cuda.set_per_process_memory_fraction(min(room / total, before), self.device)
             self._undo.callback(torch.cuda.set_per_process_memory_fraction, before, self.device)
-        self._end, self._thread = None, threading.get_ident()
+        self._end = None
         return super().__enter__()
 
     def __exit__(self, *error: object) -> None:
@@ -228,7 +228,7 @@ class MemoryMeter(TorchDispatchMode):
     def _add(self, tensor: torch.Tensor, kind: str, module: str = "") -> _Record | None:
         """Count a tensor's storages that are new or changed their size; return the last one's record."""
         record = None
-        if not self._is_here(tensor.device) or (self._only_fake and not hasattr(tensor, "fake_mode")):
+        if not _is_on(self.device, tensor.device) or (self._only_fake and not hasattr(tensor, "fake_mode")):
             return None
         for storage in storages_of(tensor):
             key, size = storage._cdata, storage.nbytes()
@@ -473,6 +473,7 @@ class MemoryMeter(TorchDispatchMode):
         return [record for record in self._history if record.born <= times[at] < record.freed]
 
 
+@cache  # it is asked for each new storage
 def _is_on(chosen: torch.device, device: torch.device) -> bool:
     return device.type == chosen.type and chosen.index in (None, device.index)
 
