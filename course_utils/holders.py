@@ -40,8 +40,11 @@ CONTAINERS = {dict, list, tuple, set, frozenset, deque}
 SPARSE = {torch.sparse_coo: ("_indices", "_values")}
 SPARSE |= dict.fromkeys((torch.sparse_csr, torch.sparse_bsr), ("crow_indices", "col_indices", "values"))
 SPARSE |= dict.fromkeys((torch.sparse_csc, torch.sparse_bsc), ("ccol_indices", "row_indices", "values"))
+OWNED = {  # what is held by an owner first of all, whatever else holds it
+    nn.Module: lambda model: [*model.parameters(), *model.buffers()],
+    Optimizer: lambda optimizer: [optimizer.state, optimizer.param_groups],
+}
 MOST = 1_000_000  # objects that a search looks at
-Name = tuple[str, Any, str]  # a name, what it stands for, and where
 
 
 @cache
@@ -107,9 +110,9 @@ def find_names(storages: set[int], frame: FrameType | None) -> dict[int, str]:
     direct, graphs = deque(), deque()  # of (objects, how they were reached, where)
     with _disable_current_modes():
         roots = list(_roots(frame))
-        for owner in (nn.Module, Optimizer):
-            owners = [root for root in roots if issubclass(type(root[1]), owner)]
-            direct += [(_owned(thing), name, where) for name, thing, where in owners]
+        for kind, owned in OWNED.items():
+            owners = [root for root in roots if issubclass(type(root[1]), kind)]
+            direct += [(owned(thing), name, where) for name, thing, where in owners]
         direct += [((thing,), name, where) for name, thing, where in roots]
         for most, queue in ((MOST // 2, direct), (MOST, graphs)):
             while queue:
@@ -123,7 +126,7 @@ def find_names(storages: set[int], frame: FrameType | None) -> dict[int, str]:
                         queue.append((gc.get_referents(thing), label, where))
                         continue
                     try:
-                        for storage in _storages_at(thing):
+                        for storage in storages_of(thing) if issubclass(kind, torch.Tensor) else ():
                             found.setdefault(storage._cdata, label + where)
                         for child, inner in _children(thing, label):
                             (graphs if "the graph of" in inner else queue).append(((child,), inner, where))
@@ -134,23 +137,10 @@ def find_names(storages: set[int], frame: FrameType | None) -> dict[int, str]:
     return {key: found.get(key, unknown) for key in storages}
 
 
-def _storages_at(thing: Any) -> list[torch.UntypedStorage]:
-    """The storages that an object itself is, or has as a tensor."""
-    if issubclass(type(thing), torch.Tensor):
-        return storages_of(thing)
-    return [thing] if type(thing) is torch.UntypedStorage else []
-
-
-def _owned(thing: nn.Module | Optimizer) -> list[Any]:
-    if issubclass(type(thing), nn.Module):
-        return [*thing.parameters(), *thing.buffers()]
-    return [thing.state, thing.param_groups]
-
-
 # ----------------------------------------------------------------------------------- where to begin
 
 
-def _roots(frame: FrameType | None) -> Iterator[Name]:
+def _roots(frame: FrameType | None) -> Iterator[tuple[str, Any, str]]:
     """Names, what they stand for, and where: running functions, modules, the notebook, the last error."""
     while frame is not None:
         for name, value in _variables(frame).items():

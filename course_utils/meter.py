@@ -301,13 +301,10 @@ class MemoryMeter(TorchDispatchMode):
         record = self._met(tensor) if isinstance(tensor, Tensor) else None
         return "" if record is None else record.module
 
-    def _find_gradients(self) -> None:
-        for leaf in list(self._leaves.values()):
-            self._know_gradient(leaf)
-
-    def _know_gradient(self, leaf: torch.Tensor, add: bool = False) -> None:
-        if leaf.grad is not None:
-            self._label(leaf.grad, GRADIENTS, self._module_of(leaf), add)
+    def _find_gradients(self, leaves: Iterable[torch.Tensor] | None = None, add: bool = False) -> None:
+        for leaf in list(self._leaves.values()) if leaves is None else leaves:
+            if leaf.grad is not None:
+                self._label(leaf.grad, GRADIENTS, self._module_of(leaf), add)
 
     def _counts_here(self) -> bool:
         """Whether the meter counts the operations of this thread: hooks are called in all of them."""
@@ -352,8 +349,7 @@ class MemoryMeter(TorchDispatchMode):
 
     def _know_state(self, optimizer: Optimizer) -> None:
         for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                self._know_gradient(parameter)
+            self._find_gradients(group["params"])
         for parameter, state in list(optimizer.state.items()):
             module = self._module_of(parameter)
             for tensor in _tensors([state]):
@@ -374,8 +370,7 @@ class MemoryMeter(TorchDispatchMode):
                     self._name(thing)
                 for module in thing.modules():
                     self._know(module)
-                for parameter in thing.parameters():
-                    self._know_gradient(parameter, add=True)
+                self._find_gradients(thing.parameters(), add=True)
             elif isinstance(thing, Optimizer):
                 self._know_state(thing)
             elif isinstance(thing, torch.Tensor):
