@@ -349,6 +349,8 @@ class MemoryMeter(TorchDispatchMode):
 
     def _know_state(self, optimizer: Optimizer) -> None:
         for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                self._label(parameter, PARAMETERS, add=False)
             self._find_gradients(group["params"])
         for parameter, state in list(optimizer.state.items()):
             module = self._module_of(parameter)

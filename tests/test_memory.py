@@ -435,6 +435,10 @@ def test_what_existed_before_counts_from_its_first_use_or_at_once_when_watched()
             model(x)
         assert meter.by_kind() == dict.fromkeys(KINDS, 0) | {"parameters": 60, "inputs": 80}
     with MemoryMeter("cpu") as meter:
+        optimizer.step()
+        expected = {"parameters": 60, "gradients": 60, "optimizer state": 60}
+        assert meter.by_kind() == dict.fromkeys(KINDS, 0) | expected
+    with MemoryMeter("cpu") as meter:
         meter.watch(model, optimizer, x)
         expected = {"parameters": 60, "gradients": 60, "optimizer state": 60, "inputs": 80}
         assert meter.by_kind() == dict.fromkeys(KINDS, 0) | expected
@@ -775,7 +779,9 @@ def test_what_is_refused_in_place_is_not_done():
         with pytest.raises(torch.OutOfMemoryError):
             y.resize_(1000)
         assert meter.live == y.untyped_storage().nbytes() == 4000
+        y.resize_(500).untyped_storage().resize_(2000)  # less, though still too much
         y.fill_(1)
+        assert meter.live == 2000
     assert not x.any()
 
 
