@@ -14,20 +14,8 @@ from unittest.mock import patch
 
 import torch
 
-from course_utils.meter import KINDS, Holder, MemoryMeter, format_bytes, is_out_of_memory, parse_bytes
-
-__all__ = [
-    "KINDS",
-    "Holder",
-    "MemoryMeter",
-    "find_batch_size",
-    "forget_last_error",
-    "format_bytes",
-    "is_out_of_memory",
-    "memory_budget",
-    "parse_bytes",
-    "predict_memory",
-]
+from course_utils.holders import error_places
+from course_utils.meter import KINDS, MemoryMeter, format_bytes, is_out_of_memory, parse_bytes  # noqa: F401
 
 
 def memory_budget(limit: str | int, device: torch.device | str | None = None) -> MemoryMeter:
@@ -59,28 +47,19 @@ def find_batch_size(step: Callable[[int], object], start: int = 1, max_batch: in
         raise ValueError(f"{start=}, {max_batch=}: expected 1 <= start <= max_batch.")
     fits, fails, size = 0, max_batch + 1, start
     while fails - fits > 1:
-        if _runs(step, size):
+        try:
+            step(size)
             fits = size
-        else:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             fails = size
+        if fails == size:  # here the error is gone, and with it all that it kept alive
+            gc.collect()
+            if torch.accelerator.is_available():
+                torch.get_device_module().empty_cache()
         size = min(2 * size, max_batch) if fails > max_batch else (fits + fails) // 2
     return fits
-
-
-def _runs(step: Callable[[int], object], size: int) -> bool:
-    """Whether a step fits. The error ends with its except clause, and with it all that it kept alive."""
-    try:
-        step(size)
-        return True
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
-    return False
 
 
 def forget_last_error() -> None:
@@ -90,23 +69,11 @@ def forget_last_error() -> None:
     `sys.last_traceback` (from 3.12 on also in `sys.last_exc`); IPython stores it again for `%debug`, and
     in the result of the last cell. All of them are emptied, so `%debug` has nothing to show after this.
     """
-    for name in ("last_exc", "last_type", "last_value", "last_traceback"):
-        if hasattr(sys, name):
+    for place, name in error_places():
+        if place is sys:
             delattr(sys, name)
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is not None:
-        for tracer in (getattr(shell, "InteractiveTB", None), getattr(shell, "SyntaxTB", None)):
-            for name in ("tb", "etype", "evalue", "last_syntax_error", "pdb"):
-                if getattr(tracer, name, None) is not None:
-                    setattr(tracer, name, None)
-        results = (
-            getattr(shell, "last_execution_result", None),
-            getattr(getattr(shell, "displayhook", None), "exec_result", None),
-        )
-        for result in results:
-            for name in ("error_in_exec", "error_before_exec"):
-                if getattr(result, name, None) is not None:
-                    setattr(result, name, None)
+        else:
+            setattr(place, name, None)
     gc.collect()
 
 
@@ -121,12 +88,8 @@ def predict_memory(step: Callable[[], object], device: torch.device | str | None
         ImportError: this version of PyTorch has no `FakeTensorMode` where it is looked for.
         ValueError: `step` uses a tensor from outside, reads a value, or uses a GPU that is not there.
     """
-    try:
-        from torch._subclasses import fake_tensor
-    except ImportError as error:
-        raise ImportError(
-            f"torch {torch.__version__} has no FakeTensorMode: torch 2.11 to 2.15 have it."
-        ) from error
+    from torch._subclasses import fake_tensor
+
     meter = MemoryMeter(device)
     meter._only_fake = True
     # What PyTorch's modes and the meter keep weakly must not stop `model.to`, which changes fake parameters
@@ -139,14 +102,12 @@ def predict_memory(step: Callable[[], object], device: torch.device | str | None
     except Exception as error:
         text = str(error)
         if isinstance(error, reads) or ".numpy() is not supported" in text:
-            reason = "step reads a value of a tensor (item(), float(), if, print): fake tensors have none."
+            reason = "reads a value of a tensor (item(), float(), if, print): fake tensors have none."
         elif "convert all Tensors to FakeTensors" in text:
-            reason = (
-                "step uses a tensor from outside: make the model, the optimiser and the data inside step."
-            )
+            reason = "uses a tensor from outside: make the model, the optimiser and the data inside step."
         elif not torch.cuda.is_available() and re.search("CUDA|hasPrimaryContext", text):
-            reason = 'step uses "cuda", and there is no GPU: predict on the CPU, with device="cpu".'
+            reason = 'uses "cuda", and there is no GPU: predict on the CPU, with device="cpu".'
         else:
             raise
-        raise ValueError(reason) from error
+        raise ValueError(f"step {reason}") from error
     return meter

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -112,10 +111,10 @@ def check(run: Callable[[], Iterator[object]]) -> MemoryMeter:
             assert counted == walked
             assert meter.live == sum(walked.values())
             assert sum(meter.by_kind().values()) == sum(meter.by_module().values()) == meter.live
-            assert meter.timeline[-1] == tuple(meter.by_kind().values())
+            assert meter.timeline[-1].tolist() == list(meter.by_kind().values())
     assert points >= 4
     assert meter.peak == reference.peak
-    assert meter.peak == sum(meter.by_kind("peak").values()) == max(map(sum, meter.timeline))
+    assert meter.peak == sum(meter.by_kind("peak").values()) == meter.timeline.sum(axis=1).max()
     gc.collect()
     assert meter.live == 0  # all of it was made in there
     return meter
@@ -371,9 +370,7 @@ def break_sizes(patch):
 
 
 def break_lists(patch):
-    patch.setattr(
-        meter_module, "_tensors", lambda values, more=None: [v for v in values if isinstance(v, torch.Tensor)]
-    )
+    patch.setattr(meter_module, "_tensors", lambda values: [v for v in values if isinstance(v, torch.Tensor)])
 
 
 @pytest.mark.parametrize(
@@ -438,6 +435,10 @@ def test_what_existed_before_counts_from_its_first_use_or_at_once_when_watched()
             model(x)
         assert meter.by_kind() == dict.fromkeys(KINDS, 0) | {"parameters": 60, "inputs": 80}
     with MemoryMeter("cpu") as meter:
+        optimizer.step()
+        expected = {"parameters": 60, "gradients": 60, "optimizer state": 60}
+        assert meter.by_kind() == dict.fromkeys(KINDS, 0) | expected
+    with MemoryMeter("cpu") as meter:
         meter.watch(model, optimizer, x)
         expected = {"parameters": 60, "gradients": 60, "optimizer state": 60, "inputs": 80}
         assert meter.by_kind() == dict.fromkeys(KINDS, 0) | expected
@@ -489,28 +490,24 @@ def test_a_step_that_fails_is_over():
     del y
 
 
-def test_ctrl_c_in_a_module_ends_it():
+def test_ctrl_c_in_a_module_is_over_with_the_next_step_and_the_block():
     class Interrupted(nn.Module):
         def forward(self, x):
             raise KeyboardInterrupt
 
-    model, other = nn.Sequential(Interrupted()), nn.Linear(2, 2)
+    model, weight = nn.Sequential(Interrupted()), nn.Parameter(torch.zeros(2))
     with MemoryMeter("cpu") as meter:
         with pytest.raises(KeyboardInterrupt):
             model(torch.zeros(1))
-        meter.mark("stopped")
+        torch.optim.SGD([weight], 0.1).step()  # training goes on
         first = torch.zeros(100)
         assert meter.by_module() == {"": 400}
         with pytest.raises(KeyboardInterrupt):
             model(torch.zeros(1))
-        second = other(torch.zeros(2))
-        assert not any(meter._stacks.values())
-        with pytest.raises(KeyboardInterrupt):
-            model(torch.zeros(1))
     with meter:
         third = torch.zeros(50)
-        assert meter.by_module()[""] == 600
-    del first, second, third
+        assert meter.by_module() == {"": 600}
+    del first, third
 
 
 def test_a_module_within_itself_stays_what_runs():
@@ -651,9 +648,7 @@ def test_objects_that_fail_do_not_stop_the_table_and_weak_ones_hold_nothing():
         assert held(meter, 280) == {f"asked in {name}"}  # the one without a __dict__
         assert held(meter, 560) == {f"asked.kept in {name}"}
         del asked
-        bytes_only = torch.zeros(90).untyped_storage()
-        assert held(meter, 360) == {f"bytes_only in {name}"}
-    del alone, proxies, bytes_only
+    del alone, proxies
 
 
 def test_underscores_are_names_too(monkeypatch):
@@ -663,19 +658,23 @@ def test_underscores_are_names_too(monkeypatch):
             assert held(meter, 4 * size) == {name}
 
 
-def test_a_large_data_set_does_not_keep_the_table_waiting():
-    data = [{"x": [number], "y": (number, number + 1)} for number in range(300_000)]
-    names = {f"also_{number}": [data] for number in range(20)}
+def test_of_a_large_data_set_only_a_part_is_searched(monkeypatch):
+    data = [{"x": [number], "y": (number, number + 1)} for number in range(3000)]
+    deep = [torch.zeros(30)]
+    for _ in range(5):
+        deep = [deep]
     with MemoryMeter("cpu") as meter:
         kept = [torch.zeros(10), torch.zeros(10)]
-        total = (nn.Parameter(torch.zeros(10)) * 2).sum()
-        roots = [(name, thing, "") for name, thing in names.items()]
-        roots += [("kept", kept, ""), ("total", total, "")]
-        begin = time.process_time()
-        found = holders_module._walk(roots, {record.key for record in meter._records.values()})
-        taken = time.process_time() - begin
-        assert sorted(found.values()) == [["kept"], ["kept"], ["the graph of total"], ["total"]]
-    assert taken < 5  # 1 s without other work
+        total = (nn.Parameter(torch.zeros(20)) * 2).sum()
+        deep[0][0][0][0][0][0].add_(1)
+        names = {"data": data, "again": [data], "kept": kept, "total": total, "deep": deep}
+        monkeypatch.setattr(holders_module, "_roots", lambda frame: [(*item, "") for item in names.items()])
+        assert held(meter, 80) == {"kept", "the graph of total"}
+        assert held(meter, 120) == {"deep"}
+        monkeypatch.setattr(holders_module, "MOST", 10_000)
+        assert held(meter, 80) == {"kept", "the graph of total"}
+        assert held(meter, 120) == {"? (too much to search)"}
+    del deep
 
 
 def test_an_error_that_is_kept_is_named_and_forgotten():
@@ -756,7 +755,7 @@ def test_a_budget_refuses_and_all_goes_on():
         del caught
         kept = None
         torch.ones(MIB // 4)
-        with pytest.raises(torch.OutOfMemoryError, match="Tried to allocate 3637"):
+        with pytest.raises(torch.OutOfMemoryError, match="tried to allocate 4000000000000000 bytes"):
             torch.empty(10**15)
     assert kept is None
     torch.ones(MIB)  # no budget any more
@@ -780,7 +779,9 @@ def test_what_is_refused_in_place_is_not_done():
         with pytest.raises(torch.OutOfMemoryError):
             y.resize_(1000)
         assert meter.live == y.untyped_storage().nbytes() == 4000
+        y.resize_(500).untyped_storage().resize_(2000)  # less, though still too much
         y.fill_(1)
+        assert meter.live == 2000
     assert not x.any()
 
 
@@ -799,7 +800,7 @@ def test_what_existed_before_can_pass_the_budget():
         with meter, pytest.raises(torch.OutOfMemoryError, match=r"The budget is 30.00 KiB"):
             use(meter)
         assert meter.peak <= 30 * 1024
-        assert not any(meter._stacks.values())
+        assert not meter._stack
     x, share = torch.ones(20_000), r"78\.91 KiB of it optimizer state"
     with memory_budget("200 KiB", "cpu") as meter, pytest.raises(torch.OutOfMemoryError, match=share):
         meter.watch(model, optimizer, x)
@@ -829,7 +830,6 @@ def test_a_failed_step_of_the_optimizer_and_a_failed_backward():
         before = meter.live
         new = torch.zeros(100)
         assert meter.live == before + 400
-        assert not meter._stepping
         del new
     with memory_budget("60 KiB", "cpu") as meter:
         model.zero_grad()
@@ -973,7 +973,7 @@ def test_an_error_in_a_module_and_in_the_block_leaves_no_hooks():
     meter = MemoryMeter("cpu")
     with pytest.raises(KeyError), meter:
         model(torch.zeros(2, 3))
-    assert not any(meter._stacks.values())
+    assert not meter._stack
     after = [len(getattr(hooks, name)) for name in ("_global_forward_hooks", "_global_forward_pre_hooks")]
     assert before == after
 
@@ -1070,7 +1070,7 @@ def test_old_history_is_summed_up(monkeypatch):
         for _ in range(100):
             torch.zeros(10)
         assert len(meter.timeline) <= 52
-        assert meter.timeline[-1] == (0, 0, 0, 0, 400, 0)
+        assert meter.timeline[-1].tolist() == [0, 0, 0, 0, 400, 0]
         assert meter.peak == sum(meter.by_kind("peak").values()) == 4400
         meter.reset_peak()
         assert meter.peak == meter.live == sum(meter.by_kind("peak").values()) == 400
@@ -1128,7 +1128,7 @@ def test_a_prediction_is_what_is_measured():
     assert predicted.peak == measured.peak
     assert predicted.by_kind("peak") == measured.by_kind("peak")
     assert predicted.by_module("peak") == measured.by_module("peak")
-    assert predicted.timeline == measured.timeline
+    assert predicted.timeline.tolist() == measured.timeline.tolist()
 
 
 def test_a_prediction_says_what_it_cannot():
