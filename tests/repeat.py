@@ -18,14 +18,18 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # In a namespace of its own, which ends with the command: $1 is the clone, the rest is the command.
 READ_ONLY = """
-mount --bind -o ro "$1" "$1" && cd "$1" && shift || exit 77
-! touch probe 2>/dev/null || exit 77
+set -e
+mount --bind -o ro "$1" "$1"
+cd "$1" && shift
+if touch probe 2>/dev/null; then echo "can be written to" >&2 && exit 1; fi
 exec "$@"
 """
 # Jupyter and its kernel, and TensorBoard and the notebook, talk through `lo`, which leads nowhere else.
 NO_NETWORK = """
-shift && ip link set lo up && [ "$(grep -c : /proc/net/dev)" = 1 ] || exit 77
-exec "$@"
+set -e
+ip link set lo up
+[ "$(grep -c : /proc/net/dev)" = 1 ] || { cat /proc/net/dev >&2 && exit 1; }
+shift && exec "$@"
 """
 NEEDED = "needs Linux with `unshare`, `mount` and `ip`, and the right to make user namespaces"
 
@@ -58,7 +62,7 @@ SURROUNDINGS = {
 
 
 def run(surroundings: Surroundings, names: list[str]) -> str:
-    """Run notebooks, named from the root of the course, in a clone; return pytest's closing line or what failed."""
+    """Run notebooks, named from the root of the course; return pytest's closing line, or what failed."""
     with tempfile.TemporaryDirectory(prefix="repeat-") as name:
         work = Path(name)
         clone = work / surroundings.folder
@@ -66,24 +70,26 @@ def run(surroundings: Surroundings, names: list[str]) -> str:
         command = [sys.executable, "-m", "pytest", "--nbval", "-q", "--color=no", *(clone / n for n in names)]
         if surroundings.unshare:
             options, script = surroundings.unshare
-            command = ["unshare", options, "sh", "-c", script, "sh", clone, *command]
+            within = ["unshare", options, "sh", "-c", script, "sh", clone]
+            try:
+                subprocess.run([*within, "true"], check=True)
+            except (OSError, subprocess.CalledProcessError) as error:
+                return f"FAILED: {error}: {NEEDED}"
+            command = [*within, *command]
         variables = {**os.environ, "PYTHONPATH": str(clone), **surroundings.variables}
-        try:
-            done = subprocess.run(
-                command,
-                cwd=clone if surroundings.start is None else work / surroundings.start,
-                env={name: value for name, value in variables.items() if value is not None},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-            )
-        except FileNotFoundError as error:
-            return f"FAILED: {error.filename} is missing: {NEEDED}"
+        done = subprocess.run(
+            command,
+            cwd=clone if surroundings.start is None else work / surroundings.start,
+            env={name: value for name, value in variables.items() if value is not None},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+    said = done.stdout.splitlines()[-1]
     if done.returncode == 0:
-        return done.stdout.splitlines()[-1]
+        return said
     print(done.stdout)
-    made = not surroundings.unshare or "\n=" in done.stdout  # else pytest has not begun
-    return f"FAILED: {done.stdout.splitlines()[-1]}" if made else f"FAILED: {NEEDED}"
+    return f"FAILED: {said}"
 
 
 def main() -> int:
