@@ -128,19 +128,31 @@ def end(server: psutil.Popen) -> None:
         process.kill()
 
 
+def open_notebook(page, address: str, name: str):
+    """Open a notebook of the folder in a test's JupyterLab; return its panel once its kernel is idle."""
+    from playwright.sync_api import expect
+
+    page.goto(address)  # which opens chapter 01
+    panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
+    panel.wait_for(timeout=60_000)
+    page.evaluate("path => void jupyterapp.commands.execute('docmanager:open', {path})", name)
+    expect(page.locator("#jp-main-dock-panel .lm-TabBar-tab.lm-mod-current")).to_contain_text(
+        name, timeout=60_000
+    )
+    page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready.then(() => null)")
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
+    return panel
+
+
 def open_cells(page, address: str, folder: Path, sources: list[str]):
-    """Open a notebook of these cells in a test's JupyterLab; return it once its kernel is idle."""
+    """Open a notebook of these cells in a test's JupyterLab; return its panel once its kernel is idle."""
     from playwright.sync_api import expect
 
     cells = [nbformat.v4.new_code_cell(source) for source in sources]
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
     nbformat.write(notebook, folder / "course" / "notebooks" / "live.ipynb")
-    page.goto(address)
-    panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
-    panel.wait_for(timeout=60_000)
-    page.evaluate("void jupyterapp.commands.execute('docmanager:open', {path: 'live.ipynb'})")
+    panel = open_notebook(page, address, "live.ipynb")
     expect(panel.locator(".jp-CodeCell")).to_have_count(len(cells), timeout=60_000)
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
     return panel
 
 
@@ -178,10 +190,7 @@ def run_all(page, address: str, path: Path):
     """Open a chapter in a test's JupyterLab and run all of its cells; return its panel, once all is well."""
     from playwright.sync_api import expect
 
-    page.goto(address.replace(notebooks()[0].name, path.name))
-    panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
-    panel.wait_for(timeout=60_000)
-    expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle", timeout=60_000)
+    panel = open_notebook(page, address, path.name)
     page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
     page.evaluate("jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
     page.evaluate("void jupyterapp.commands.execute('notebook:run-all-cells')")  # void: do not wait for it
