@@ -8,6 +8,7 @@ failed. Two of the surroundings need Linux, and are reported as failed where the
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,10 +72,11 @@ def run(surroundings: Surroundings, names: list[str]) -> str:
         if surroundings.unshare:
             options, script = surroundings.unshare
             within = ["unshare", options, "sh", "-c", script, "sh", clone]
-            try:
-                subprocess.run([*within, "true"], check=True)
-            except (OSError, subprocess.CalledProcessError) as error:
-                return f"FAILED: {error}: {NEEDED}"
+            if shutil.which("unshare") is None:
+                return f"FAILED: it {NEEDED}"
+            trial = subprocess.run([*within, "true"], capture_output=True, encoding="utf-8")
+            if trial.returncode:
+                return f"FAILED: {trial.stderr.strip()}; it {NEEDED}"
             command = [*within, *command]
         variables = {**os.environ, "PYTHONPATH": str(clone), **surroundings.variables}
         done = subprocess.run(
