@@ -22,7 +22,7 @@ from course_utils.exercises.grading import exercise
 OPENING = """\
 # A small chapter
 
-Afterwards you can double a number.
+After this chapter you can double a number.
 
 | | |
 |---|---|
@@ -46,6 +46,14 @@ def double(x):
 ```
 
 </details>"""
+ENDING = """\
+## Recap
+
+| When you want … | write … |
+|---|---|
+| twice | `2 * x` |
+
+**Next:** nothing."""
 SETUP, IMPORT, EXERCISE, FIGURE, MISTAKE = 1, 3, 4, 7, 8  # where the sample's cells are
 
 
@@ -96,6 +104,7 @@ def chapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Chapter:
         new_markdown_cell("### Look\n\nA dot."),
         code("show(dot)", outputs=[shown, caption]),
         code("raise ValueError('no')", "mistake", "item:1.02", "raises-exception", outputs=[failed()]),
+        new_markdown_cell(ENDING),
     ]
     nb = new_notebook(cells=cells, metadata=METADATA)
     for count, cell in enumerate([c for c in cells if c.cell_type == "code"], start=1):
@@ -118,7 +127,7 @@ Break = Callable[[list[NotebookNode]], object]
 
 
 def prose(text: str) -> Break:
-    return lambda cells: cells.append(new_markdown_cell(text))
+    return lambda cells: cells.insert(len(cells) - 1, new_markdown_cell(text))  # before the recap
 
 
 def source(index: int, old: str, new: str) -> Break:
@@ -217,6 +226,10 @@ BREAKS: list[tuple[str, str, Break]] = [
     ("opening_is_complete", "Runs in", source(0, "10 seconds", "a moment")),
     ("opening_is_complete", "Prerequisites", source(0, "Prerequisites", "It takes")),
     ("opening_is_complete", "Device", source(0, "**Device**", "Device")),
+    ("opening_is_complete", "what you can do", source(0, "After this chapter", "Soon")),
+    ("ending_is_complete", "Recap", source(-1, "## Recap", "## End")),
+    ("ending_is_complete", "When you want", source(-1, "…", "...")),
+    ("ending_is_complete", "Next", source(-1, "**Next:**", "Next:")),
     ("headings_are_in_order", "no title", source(0, "# A", "## A")),
     ("headings_are_in_order", "more than one", prose("# Another")),
     ("headings_are_in_order", "level 4", prose("## Next\n\n#### Deep")),
@@ -228,6 +241,8 @@ BREAKS: list[tuple[str, str, Break]] = [
     ("no_filler", "Just", prose("- Just add it.")),
     ("no_filler", "In this section", prose("In this section you add.")),
     ("no_filler", "powerful", prose("| a |\n|-|\n| powerful |")),
+    ("spelling_is_british", "optimiser", prose("An optimiser steps.")),
+    ("spelling_is_british", "Normalized", prose("- Normalized *colours*.")),
     ("links_resolve", "no such file", prose("[the next chapter](02_missing.ipynb)")),
     ("links_resolve", "no such file", prose('<a href="missing.md">the guide</a>')),
     ("links_resolve", "no such heading", prose("[below](#Thrice)")),
@@ -257,7 +272,15 @@ def test_what_is_not_in_the_cells_is_seen(chapter: Chapter) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["`just` a name", "```\nsimply\n```", "adjust", "[out](https://example.org/#a)", "word " * 90]
+    "text",
+    [
+        "`just` a name",
+        "```\nsimply\n```",
+        "adjust",
+        "`color`, an optimizer",
+        "[out](https://example.org/#a)",
+        "word " * 90,
+    ],
 )
 def test_what_is_allowed_passes(chapter: Chapter, text: str) -> None:
     prose(text)(chapter.nb.cells)

@@ -42,6 +42,11 @@ from course_utils.exercises.grading import Exercise as Checker
 CELL_LINES, MEDIAN_LINES, PARAGRAPH_WORDS, FILE_BYTES = 25, 15, 90, 1_000_000
 UNCOMPARED = {"nbval-ignore-output", "nbval-skip", "pytest-validate-ignore-output"}
 FILLER = re.compile(r"\b(simply|just|powerful|in this section)\b", re.I)
+NOT_OURS = re.compile(
+    r"\b(?:behaviors?|center|colors?|gray|neighbors?|optimiser\w*|(?:initial|minim|normal|recogn)iz\w+)\b",
+    re.I,
+)
+ENDING = "## Recap\n", "| When you want … | write … |\n|---|---|\n", "\n**Next:** "
 UNREPEATABLE = re.compile(
     r"^\s*%%?(?:capture|prun|time|timeit)\b|\b(?:clear_output|display_id|update_display)\b"
     r"|#\s*(?:NBVAL|PYTEST_VALIDATE)_\w+|;\s*\Z",
@@ -331,16 +336,27 @@ def checkers_and_exercises_agree(chapter: Chapter) -> Iterator[str]:
 
 @rule
 def opening_is_complete(chapter: Chapter) -> Iterator[str]:
-    """The first cell has the title, and a table of what the chapter takes."""
+    """The first cell has the title, what the reader can do afterwards, and a table of what it takes."""
     first = chapter.nb.cells[0] if chapter.nb.cells else {}
     if first.get("cell_type") != "markdown" or not first.source.startswith("# "):
         yield "cell 0: no title"
         return
+    if "\n\nAfter this chapter you can " not in first.source:
+        yield "cell 0: not what you can do after this chapter"
     for row in ("Time", "Prerequisites", "Device"):
         if not re.search(rf"^\| \*\*{row}\*\* \| .*\w", first.source, re.M):
             yield f"cell 0: no row **{row}**"
     if needs(chapter.nb) is None:
         yield "cell 0: no row **Runs in**, or in other words than tests/notebook_tools.py reads"
+
+
+@rule
+def ending_is_complete(chapter: Chapter) -> Iterator[str]:
+    """The last cell has the recap, a table `When you want … | write …`, and what comes next."""
+    last = chapter.nb.cells[-1].source if chapter.nb.cells else ""
+    for part in ENDING:
+        if part not in last:
+            yield f"no {part.strip()!r} in the last cell"
 
 
 @rule
@@ -382,6 +398,14 @@ def no_filler(chapter: Chapter) -> Iterator[str]:
     """No word stands in the text that could be left out."""
     for i, token in _tokens(chapter):
         if token["type"] == "text" and (found := FILLER.search(token["raw"])):
+            yield f"cell {i}: {found[0]!r} in {token['raw'][:60]!r}"
+
+
+@rule
+def spelling_is_british(chapter: Chapter) -> Iterator[str]:
+    """The text is spelled as in Britain, except for `optimizer`, which is the field's own word."""
+    for i, token in _tokens(chapter):
+        if token["type"] == "text" and (found := NOT_OURS.search(token["raw"])):
             yield f"cell {i}: {found[0]!r} in {token['raw'][:60]!r}"
 
 

@@ -239,54 +239,72 @@ def saved_bytes(widths, batch_size):
 class _Made(list):
     """A list of tensors that shows how it is made of x: which of them are views."""
 
-    def __init__(self, tensors: str, x: str) -> None:
-        super().__init__(eval(tensors, {"torch": torch, "x": eval(x)}))
-        self.text = f"{tensors} with x = {x}"
+    def __init__(self, tensors: list[torch.Tensor], text: str) -> None:
+        super().__init__(tensors)
+        self.text = text
 
     def __repr__(self) -> str:
         return self.text
 
 
-def _storages(key: Callable, size: Callable = lambda t: t.untyped_storage().nbytes()) -> Callable:
-    return lambda tensors: sum({key(t): size(t) for t in tensors}.values())
+def _case(gone: str, kept: str, x: str) -> tuple[_Made, _Made]:
+    names = {"torch": torch, "x": eval(x)}
+    return _Made(eval(gone, names), gone), _Made(eval(kept, names), f"{kept} with x = {x}")
 
 
 def _behind(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 
+def _whole(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().nbytes()
+
+
+def _freed(key: Callable = _behind, size: Callable = _whole) -> Callable:
+    def answer(gone: list[torch.Tensor], kept: list[torch.Tensor]) -> int:
+        held = {key(t) for t in kept}
+        return sum({key(t): size(t) for t in gone if key(t) not in held}.values())
+
+    return answer
+
+
+def _each(size: Callable) -> Callable:
+    return lambda gone, kept: sum(size(t) for t in gone if _behind(t) not in {_behind(k) for k in kept})
+
+
 @exercise(
     cases=lambda: [
-        ([torch.zeros(2, 3), torch.zeros(5, dtype=torch.float64)],),
-        (_Made("[x, x.T, x.view(6)]", "torch.arange(6.0).view(2, 3)"),),
-        (_Made("[x[:3]]", "torch.arange(10.0)"),),
-        (_Made("[x[1], torch.zeros(3, dtype=torch.float64), x[3]]", "torch.arange(40.0).view(5, 8)"),),
-        ([torch.zeros(3, 2), torch.zeros(3, 2), torch.ones(4, dtype=torch.int8)],),
-        (_Made("[x[:3], x[2:]]", "torch.arange(5)"),),
-        (_Made("[x.expand(100), torch.zeros(0), torch.tensor(True)]", "torch.ones(1)"),),
-        (_Made("[x.detach(), x, x.view(torch.int32)]", "torch.ones(4, requires_grad=True)"),),
-        ([],),
+        ([torch.zeros(2, 3), torch.zeros(5, dtype=torch.float64)], []),
+        _case("[x, x.T, x.view(6)]", "[]", "torch.arange(6.0).view(2, 3)"),
+        _case("[x[:3]]", "[]", "torch.arange(10.0)"),
+        _case("[x, x.clone()]", "[x[0]]", "torch.zeros(2, 5)"),
+        _case("[x[1], torch.zeros(3, dtype=torch.float64)]", "[x[3]]", "torch.arange(40.0).view(5, 8)"),
+        _case("[x]", "[x.clone(), torch.zeros(9)]", "torch.zeros(4)"),
+        _case("[x[:3], x[2:]]", "[]", "torch.arange(5)"),
+        _case("[x.detach(), x.view(torch.int32)]", "[x]", "torch.ones(4, requires_grad=True)"),
+        _case("[x.expand(100), torch.zeros(0), torch.tensor(True)]", "[]", "torch.ones(1)"),
+        _case("[]", "[x]", "torch.ones(3)"),
     ],
     mistakes={
-        "this counts elements; expected: bytes": _storages(
-            _behind, lambda t: t.untyped_storage().nbytes() // t.element_size()
-        ),
-        "a view shares its storage, which counts once": lambda tensors: sum(t.nbytes for t in tensors),
-        "a storage that several tensors share counts once": (
-            lambda tensors: sum(t.untyped_storage().nbytes() for t in tensors)
-        ),
+        "this counts elements; expected: bytes": _freed(size=lambda t: _whole(t) // t.element_size()),
+        "a view shares its storage, which counts once": _each(lambda t: t.nbytes),
+        "a storage that several tensors share counts once": _each(_whole),
         "a part keeps the whole storage alive: count the storage, and not what the tensor sees of it": (
-            _storages(_behind, lambda t: t.nbytes)
+            _freed(size=lambda t: t.nbytes)
         ),
         "a tensor's data_ptr() is where it begins, and a view may begin later in the same storage: take "
-        "the storage's": _storages(lambda t: t.data_ptr()),
-        "an element does not always have 4 bytes": _storages(
-            _behind, lambda t: 4 * t.untyped_storage().nbytes() // t.element_size()
+        "the storage's": _freed(key=lambda t: t.data_ptr()),
+        "an element does not always have 4 bytes": _freed(
+            size=lambda t: 4 * _whole(t) // t.element_size()
+        ),
+        "a storage that a kept tensor uses stays": lambda gone, kept: _freed()(gone, []),
+        "what is kept counts only where a tensor of gone shares it": (
+            lambda gone, kept: _freed()(gone, []) - _freed()(kept, [])
         ),
     },
 )  # fmt: skip
-def live_bytes(tensors):
-    return _storages(_behind)(tensors)
+def freed_bytes(gone, kept):
+    return _freed()(gone, kept)
 
 
 # 4. An epoch that keeps nothing

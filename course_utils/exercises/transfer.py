@@ -45,7 +45,7 @@ def _watch(model: nn.Module, free: str = "", but: str = "-") -> Callable[[], str
         if modules:
             return "modules have been added, removed or replaced: they are to stay"
         if state:
-            return "parameters have been replaced: an optimiser made before would no longer know them"
+            return "parameters have been replaced: an optimizer made before would no longer know them"
         if values and free != "values":
             return "weights or buffers have changed: their values are to stay"
         if modes and free != "modes":
@@ -960,11 +960,11 @@ def _grouped(answer: Callable, model: nn.Module, rate: float, decay: float) -> A
             if name is None:
                 return Result(..., "a tensor in a group is no parameter of the model")
             if name in rates:
-                return Result(..., f"{name} is in two groups, and the optimiser refuses that")
+                return Result(..., f"{name} is in two groups, and the optimizer refuses that")
             rates[name] = float(group["lr"])
     if missing := [name for name in names.values() if name not in rates]:
         off = ", not even when it is unfrozen" * (not model.get_parameter(missing[0]).requires_grad)
-        return Result(..., f"{missing[0]} is in no group: the optimiser would never train it{off}")
+        return Result(..., f"{missing[0]} is in no group: the optimizer would never train it{off}")
     wrong, full = None, len(_children(model))
     if not all(group["params"] for group in groups):
         wrong = "a group is empty; expected: no group for a child without parameters"

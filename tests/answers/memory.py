@@ -180,20 +180,22 @@ def as_float(widths, batch_size):
     return 32 / 8 * batch_size * sum(widths[:-1])
 
 
-# live_bytes
+# freed_bytes
 
 
-def by_dictionary(tensors):
+def by_dictionary(gone, kept):
     sizes = {}
-    for t in tensors:
+    for t in gone:
         storage = t.untyped_storage()
         sizes[storage.data_ptr()] = storage.nbytes()
+    for t in kept:
+        sizes.pop(t.untyped_storage().data_ptr(), None)
     return sum(sizes.values())
 
 
-def by_cdata(tensors):
-    seen, total = set(), 0
-    for t in tensors:
+def by_cdata(gone, kept):
+    seen, total = {t.untyped_storage()._cdata for t in kept}, 0
+    for t in gone:
         storage = t.untyped_storage()
         if storage._cdata not in seen:
             seen.add(storage._cdata)
@@ -201,37 +203,61 @@ def by_cdata(tensors):
     return total
 
 
-def by_pairs(tensors):
-    return sum(n for _, n in {(t.untyped_storage().data_ptr(), t.untyped_storage().size()) for t in tensors})
+def by_pairs(gone, kept):
+    died, lives = (
+        {(t.untyped_storage().data_ptr(), t.untyped_storage().size()) for t in ts} for ts in (gone, kept)
+    )
+    return sum(size for _, size in died - lives)
 
 
-def each_tensor(tensors):
-    return sum(t.numel() * t.element_size() for t in tensors)
+def by_difference(gone, kept):
+    def alive(tensors):
+        return sum({t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+
+    return alive([*gone, *kept]) - alive(kept)
 
 
-def each_object(tensors):
-    return sum(t.untyped_storage().nbytes() for t in {id(t): t for t in tensors}.values())
+def each_tensor(gone, kept):
+    held = {t.untyped_storage().data_ptr() for t in kept}
+    return sum(t.numel() * t.element_size() for t in gone if t.untyped_storage().data_ptr() not in held)
 
 
-def by_start(tensors):
-    return sum({t.data_ptr(): t.untyped_storage().nbytes() for t in tensors}.values())
+def each_storage(gone, kept):
+    held = {t.untyped_storage().data_ptr() for t in kept}
+    storages = [t.untyped_storage() for t in gone]
+    return sum(storage.nbytes() for storage in storages if storage.data_ptr() not in held)
 
 
-def what_is_seen(tensors):
-    seen, total = set(), 0
-    for t in tensors:
+def by_start(gone, kept):
+    held = {t.data_ptr() for t in kept}
+    return sum(
+        {t.data_ptr(): t.untyped_storage().nbytes() for t in gone if t.data_ptr() not in held}.values()
+    )
+
+
+def what_is_seen(gone, kept):
+    seen, total = {t.untyped_storage().data_ptr() for t in kept}, 0
+    for t in gone:
         if t.untyped_storage().data_ptr() not in seen:
             seen.add(t.untyped_storage().data_ptr())
             total += t.numel() * t.element_size()
     return total
 
 
-def bases_only(tensors):
-    return sum(t.untyped_storage().nbytes() for t in tensors if t._base is None)
+def all_of_gone(gone, kept):
+    return by_dictionary(gone, [])
 
 
-def last_seen(tensors):
-    return sum({t.untyped_storage().data_ptr(): t.nbytes for t in tensors}.values())
+def by_object(gone, kept):
+    return by_dictionary([t for t in gone if all(t is not k for k in kept)], [])
+
+
+def taken_off(gone, kept):
+    return by_dictionary(gone, []) - by_dictionary(kept, [])
+
+
+def of_kept(gone, kept):
+    return by_dictionary(kept, gone)
 
 
 # train_epoch
@@ -1213,14 +1239,16 @@ WRONG = {
         (the_outputs, "expected: the inputs"),
         (as_float, "it returns a float, not an int"),
     ],
-    "live_bytes": [
+    "freed_bytes": [
         (each_tensor, "a view shares its storage"),
-        (each_object, "several tensors share counts once"),
-        (each_tensor, "tensors = [x, x.T, x.view(6)] with x = torch.arange(6.0).view(2, 3)"),
+        (each_tensor, "gone = [x, x.T, x.view(6)]"),
+        (each_storage, "several tensors share counts once"),
         (by_start, "may begin later"),
         (what_is_seen, "a part keeps the whole storage"),
-        (last_seen, "a part keeps the whole storage"),
-        (bases_only, "several tensors share counts once"),
+        (all_of_gone, "a storage that a kept tensor uses stays"),
+        (by_object, "a storage that a kept tensor uses stays"),
+        (taken_off, "only where a tensor of gone shares it"),
+        (of_kept, "the value is 0, not 64"),
     ],
     "train_epoch": [
         (leaky, "take each loss by item()"),
@@ -1365,7 +1393,7 @@ WRONG = {
 RIGHT = {
     "training_bytes": [by_measuring, by_loop],
     "saved_bytes": [by_hooks, by_meter, by_layers],
-    "live_bytes": [by_dictionary, by_cdata, by_pairs],
+    "freed_bytes": [by_dictionary, by_cdata, by_pairs, by_difference],
     "train_epoch": [clears_first, by_tensor_sum, many_variables],
     "collect_predictions": [by_decorator, by_filling, by_lists, by_growing],
     "activation_norms": [by_with_stack, by_vector_norm],
