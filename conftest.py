@@ -15,6 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "tests"))
 os.environ["TQDM_DISABLE"] = "1"  # tqdm looks once, when it is imported
+os.environ["COURSE_PROGRESS"] = "off"  # tests neither read nor write what a learner has solved
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so for what a script starts with `&`
     signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C
 

@@ -130,6 +130,7 @@ def kernel_environment(ipython_folder: str) -> dict[str, str]:
     """
     return {
         "COLUMNS": "80",
+        "COURSE_PROGRESS": "off",  # what a learner has solved is neither read nor written
         "IPYTHONDIR": ipython_folder,
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # else the debugger warns about frozen modules
         "PYTHONHASHSEED": "0",

@@ -32,7 +32,10 @@ ip link set lo up
 [ "$(grep -c : /proc/net/dev)" = 1 ] || { cat /proc/net/dev >&2 && exit 1; }
 shift && exec "$@"
 """
-NEEDED = "needs Linux with `unshare`, `mount` and `ip`, and the right to make user namespaces"
+NEEDED = (
+    "needs Linux with unshare, mount and ip, and the right to make user namespaces, which Ubuntu gives by "
+    "`sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0`"
+)
 
 
 @dataclass(frozen=True)

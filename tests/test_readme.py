@@ -1,9 +1,11 @@
-"""README.md, and data/README.md's links, against what the repository holds."""
+"""README.md, CONTRIBUTING.md and the forms for issues, against what the repository holds."""
 
+import importlib.util
 import re
+from pathlib import Path
 
 import pytest
-from notebook_tools import ROOT, notebooks, syllabus
+from notebook_tools import ROOT, notebooks, read_notebook, syllabus
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"^<!-- command: (\w+) -->\n```bash\n(.*?)^```$", re.S | re.M)
@@ -11,16 +13,54 @@ CHAPTER = re.compile(r"^\| (\d\d) \| (?:\[([^]]+)\]\((\S+)\)|([^|]+)) \| ([^|]+)
 LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
 
-@pytest.mark.parametrize("document", ["README.md", "data/README.md"])
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(encoding="utf-8"), flags=re.S | re.M)
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "data/README.md"])
 def test_relative_links_resolve(document):
     path = ROOT / document
-    text = path.read_text(encoding="utf-8")
-    titles = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M), re.M)
-    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
-    for link in LINK.findall(text):
+    for link in LINK.findall(path.read_text(encoding="utf-8")):
         file, _, anchor = link.partition("#")
-        assert (path.parent / file).exists(), link
-        assert not anchor or (not file and anchor in anchors), link
+        target = path.parent / file if file else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_what_the_commands_run_is_there(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    scripts = re.findall(r"\bpython ([\w/]+\.py)([^`\n]*)", text)
+    assert scripts
+    for script, arguments in scripts:
+        source = (ROOT / script).read_text(encoding="utf-8")
+        for option in re.findall(r"--[\w-]+", arguments):
+            assert f'"{option}"' in source, f"{script} {option}"
+    for module in re.findall(r"\bpython -m (course_utils[\w.]*)", text):
+        assert importlib.util.find_spec(module), module
+    for path in re.findall(r"(?<=[ `])(?:tests|notebooks|course_utils)/[\w/]+\.\w+", text):
+        assert (ROOT / path).exists(), path
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in tests, name
+
+
+@pytest.mark.slow  # PyYAML is there with the tools of the wide checks
+@pytest.mark.parametrize("name", ["output.yml", "text.yml"])
+def test_forms_for_issues_are_valid(name):
+    form = pytest.importorskip("yaml").safe_load((ROOT / ".github/ISSUE_TEMPLATE" / name).read_text("utf-8"))
+    assert set(form) == {"name", "description", "labels", "body"}
+    fields = [part for part in form["body"] if part["type"] != "markdown"]
+    assert {field["type"] for field in fields} <= {"input", "textarea", "dropdown"}
+    assert all(field["attributes"]["label"].strip() for field in fields)
+    assert len({field["id"] for field in fields}) == len(fields)
+    for field in fields:
+        if field["id"] == "chapter":
+            titles = [read_notebook(path).cells[0].source.splitlines()[0] for path in notebooks()]
+            assert [f"# {option}" for option in field["attributes"]["options"]][:-1] == titles
 
 
 def test_chapters_are_those_of_the_syllabus_and_the_built_ones_are_linked():

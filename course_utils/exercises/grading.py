@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from course_utils import progress
 from course_utils.device import seed_everything
 from course_utils.exercises.compare import difference
 from course_utils.exercises.limits import FirstCharacters, TimeUp, time_limit, undisturbed
@@ -74,7 +75,13 @@ class Exercise:
         self.in_place, self.seconds = in_place, seconds
 
     def __call__(self, answer: Callable) -> None:
-        print(self.grade(answer).text)
+        """Print the verdict on `answer`; keep a ✔ among the learner's progress, and tell how far that is."""
+        verdict = self.grade(answer)
+        print(verdict.text)
+        if verdict.mark == "✔":
+            module = self.reference.__module__.rpartition(".")[2]
+            for line in progress.record(f"{module}.{self.name}"):
+                print(f"  progress  {line}")
 
     def grade(self, answer: Callable) -> Verdict:
         """Judge `answer` under PyTorch's defaults; leave random states and settings as they were."""
