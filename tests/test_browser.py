@@ -135,6 +135,7 @@ def open_notebook(page, address: str, name: str):
     page.goto(address)  # which opens chapter 01
     panel = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook")
     panel.wait_for(timeout=60_000)
+    page.evaluate("jupyterapp.restored.then(() => null)")
     page.evaluate("path => void jupyterapp.commands.execute('docmanager:open', {path})", name)
     expect(page.locator("#jp-main-dock-panel .lm-TabBar-tab.lm-mod-current")).to_contain_text(
         name, timeout=60_000
