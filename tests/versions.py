@@ -93,9 +93,9 @@ def main() -> int:
             found[which] = versions(python)
             said[which] = run_tests(python, Path(name) / "course", arguments.options)
     required = lower_bounds((ROOT / "requirements.txt").read_text(encoding="utf-8"))
-    print(f"\n{'':<16}{''.join(f'{which:<16}' for which in found)}")
+    print(f"\n{'':<16}{''.join(f'{which:>12}' for which in found)}")
     for package in ["numpy", *(line.partition("==")[0] for line in required)]:
-        print(f"{package:<16}{''.join(f'{found[which][package]:<16}' for which in found)}")
+        print(f"{package:<16}{''.join(f'{found[which][package]:>12}' for which in found)}")
     for which, text in said.items():
         print(f"{which}: {text}")
     return int(any(text.startswith("FAILED") for text in said.values()))
