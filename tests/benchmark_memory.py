@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the course that 
 
 import torch
 import torch.nn.functional as F
+from benchmark_notebooks import seconds, take_turns
 
-from course_utils.benchmark import seconds, take_turns
 from course_utils.memory import MemoryMeter, format_bytes, predict_memory
 from course_utils.models import ResNet18
 

@@ -18,10 +18,10 @@ os.environ["TQDM_DISABLE"] = "1"  # Lightning's bar is off, too; read when tqdm 
 
 import torch
 import torch.nn.functional as F
+from benchmark_notebooks import seconds, take_turns
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from course_utils.benchmark import seconds, take_turns
 from course_utils.checkpoints import save_checkpoint
 from course_utils.datasets import Digits
 from course_utils.training import fit

@@ -40,6 +40,9 @@ if importlib.util.find_spec("course_utils") is None:
 DETAILS = re.compile(
     r"<details>\s*<summary>(?P<title>[^<]*)</summary>[ \t]*\n[ \t]*\n(?P<body>.*?)</details>", re.S
 )
+NEEDS = re.compile(
+    r"^\| \*\*Runs in\*\* \| about (\d+) seconds on two CPU cores, in ([\d.]+) GB of memory \|$", re.M
+)
 FENCE = re.compile(r"^```python\n(.*?)^```", re.S | re.M)
 
 
@@ -87,6 +90,12 @@ def tags(cell: NotebookNode) -> list[str]:
 def items(cell: NotebookNode) -> set[str]:
     """Return the numbers of the syllabus's items that a cell teaches: tag `item:1.02` → `1.02`."""
     return {tag.removeprefix("item:") for tag in tags(cell) if tag.startswith("item:")}
+
+
+def needs(nb: NotebookNode) -> tuple[int, float] | None:
+    """Return the seconds, and the GB of memory (of 10⁹ bytes), that a notebook states at its top, if any."""
+    found = NEEDS.search(nb.cells[0].source) if nb.cells else None
+    return (int(found[1]), float(found[2])) if found else None
 
 
 def syllabus() -> dict[str, list[Item]]:

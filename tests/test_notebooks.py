@@ -27,6 +27,7 @@ from notebook_tools import (
     code_cells,
     exercises,
     items,
+    needs,
     notebooks,
     parsed,
     read_notebook,
@@ -345,6 +346,8 @@ def opening_is_complete(chapter: Chapter) -> Iterator[str]:
     for row in ("Time", "Prerequisites", "Device"):
         if not re.search(rf"^\| \*\*{row}\*\* \| .*\w", first.source, re.M):
             yield f"cell 0: no row **{row}**"
+    if needs(chapter.nb) is None:
+        yield "cell 0: no row **Runs in**, or in other words than tests/notebook_tools.py reads"
 
 
 @rule
