@@ -100,7 +100,7 @@ def find_names(storages: set[int], frame: FrameType | None) -> dict[int, str]:
 
     Names are looked for in the functions that run, from `frame` outwards, and in your modules; then come
     the notebook's outputs and the last error. A model owns its parameters, buffers and gradients, an
-    optimiser its state; anything else goes by the name that is nearest. What only an autograd graph keeps
+    optimizer its state; anything else goes by the name that is nearest. What only an autograd graph keeps
     comes last, so that what is held in a plain way is told so. The search looks at MOST objects, and a
     "?" says so if there were more.
     """

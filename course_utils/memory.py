@@ -80,7 +80,7 @@ def forget_last_error() -> None:
 def predict_memory(step: Callable[[], object], device: torch.device | str | None = None) -> MemoryMeter:
     """Run `step()` with fake tensors, which have shapes and no memory, and return the meter that watched.
 
-    `step` makes all it needs: the model, the optimiser, the data. Fake tensors hold no values, so it
+    `step` makes all it needs: the model, the optimizer, the data. Fake tensors hold no values, so it
     must read none (`.item()`, `if loss > 1`, `x[x > 0]`). Without a GPU predict on "cpu": float32 takes
     as many bytes there, only what the kernels need while they run is different.
 
@@ -104,7 +104,7 @@ def predict_memory(step: Callable[[], object], device: torch.device | str | None
         if isinstance(error, reads) or ".numpy() is not supported" in text:
             reason = "reads a value of a tensor (item(), float(), if, print): fake tensors have none."
         elif "convert all Tensors to FakeTensors" in text:
-            reason = "uses a tensor from outside: make the model, the optimiser and the data inside step."
+            reason = "uses a tensor from outside: make the model, the optimizer and the data inside step."
         elif not torch.cuda.is_available() and re.search("CUDA|hasPrimaryContext", text):
             reason = 'uses "cuda", and there is no GPU: predict on the CPU, with device="cpu".'
         else:

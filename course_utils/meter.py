@@ -360,7 +360,7 @@ class MemoryMeter(TorchDispatchMode):
     # ------------------------------------------------------------------------------- questions
 
     def watch(self, *things: nn.Module | Optimizer | torch.Tensor) -> None:
-        """Count at once what exists already: models, optimisers (with their state), tensors.
+        """Count at once what exists already: models, optimizers (with their state), tensors.
 
         Raises:
             TypeError: one of the things is something else.
@@ -378,7 +378,7 @@ class MemoryMeter(TorchDispatchMode):
             elif isinstance(thing, torch.Tensor):
                 self._add(thing, INPUTS)
             else:
-                raise TypeError(f"watch got a {type(thing).__name__}: give modules, optimisers and tensors.")
+                raise TypeError(f"watch got a {type(thing).__name__}: give modules, optimizers and tensors.")
 
     def mark(self, label: str) -> None:
         """Set a labelled mark on the timeline, here and now."""
@@ -422,7 +422,7 @@ class MemoryMeter(TorchDispatchMode):
 
         Names are those of `named_modules` of the outermost module that was called, which itself goes by
         the name of its class; a second model whose names are the same has them behind its class. A
-        gradient, and the optimiser's state, count to the module of their parameter. "" is what was made
+        gradient, and the optimizer's state, count to the module of their parameter. "" is what was made
         outside of modules.
         """
         sizes = Counter()
@@ -484,7 +484,7 @@ def _common(group: Sequence[_Record]) -> str:
 
 
 def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
-    """The tensors among an operation's arguments or results, or in an optimiser's state; also nested ones."""
+    """The tensors among an operation's arguments or results, or in an optimizer's state; also nested ones."""
     found = []
     for value in values:
         if isinstance(value, Tensor):

@@ -48,7 +48,7 @@ def train_one_epoch(
 
     Args:
         loss_fn: returns the plain mean over the batch.
-        scheduler: stepped after each step of the optimiser.
+        scheduler: stepped after each step of the optimizer.
         accumulate: how many batches make one step. The gradient is that of the mean over all their
             samples, also where batches differ in size; BatchNorm still sees one batch at a time.
         max_norm: gradients with a larger norm are scaled down to it.
@@ -156,7 +156,7 @@ def fit(
     Args:
         epochs: the total, with those of a given history: with 3 rows in it, epochs=5 trains 2 more.
         scheduler: any; ReduceLROnPlateau gets the validation loss (mode="max": accuracy).
-        scheduler_each: "epoch", or "batch" to step it after each step of the optimiser (OneCycleLR).
+        scheduler_each: "epoch", or "batch" to step it after each step of the optimizer (OneCycleLR).
         early_stopping: watches the validation loss. Its `restore(model)` is yours. With one that has
             `stopped`, there is nothing to train: take a new one for a new run.
         history: goes on with this one, and adds to it.

@@ -35,7 +35,7 @@ BATCH, TRAINING = 32, 1500
 
 
 def make() -> tuple[nn.Module, torch.optim.Optimizer, DataLoader, DataLoader]:
-    """A small CNN, its optimiser, and loaders of the digits, the same each time."""
+    """A small CNN, its optimizer, and loaders of the digits, the same each time."""
     torch.manual_seed(0)
     images, labels = Digits().tensors
     train, valid = (

@@ -442,7 +442,7 @@ def test_what_existed_before_counts_from_its_first_use_or_at_once_when_watched()
         meter.watch(model, optimizer, x)
         expected = {"parameters": 60, "gradients": 60, "optimizer state": 60, "inputs": 80}
         assert meter.by_kind() == dict.fromkeys(KINDS, 0) | expected
-        with pytest.raises(TypeError, match="watch got a list: give modules, optimisers and tensors"):
+        with pytest.raises(TypeError, match="watch got a list: give modules, optimizers and tensors"):
             meter.watch([x])
 
 
