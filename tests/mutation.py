@@ -6,7 +6,7 @@ A mutant that it accepts either does what the solution does, for a reason that `
 or shows something that the checker does not look at. Fails if the checkers refuse less than 95 % of the
 mutants that behave differently, and if an entry of that file names no accepted mutant.
 
-Needs POSIX: every mutant is graded in a fork of a process that has imported what its chapter imports.
+Needs Linux: every mutant is graded in a fork of a process that has imported what its chapter imports.
 """
 
 import argparse
