@@ -271,7 +271,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("chosen", nargs="*", metavar="chapter or exercise", help="such as 03 or softmax")
     parser.add_argument("--list", action="store_true", help="show each mutant and its mark, too")
-    chosen, listed = vars(parser.parse_args()).values()
+    options = parser.parse_args()
+    chosen = options.chosen
     found = {p: [n for e in exercises(read_notebook(p)) for n in e.names] for p in notebooks()}
     paths = [path for path, names in found.items() if any(is_chosen(path, name, chosen) for name in names)]
     if not paths:
@@ -286,10 +287,9 @@ def main() -> int:
     alike = tomllib.loads(ALIKE.read_text(encoding="utf-8"))
     if unknown := alike.keys() - {name for names in found.values() for name in names}:
         parser.error(f"{ALIKE.name} names exercises that are not there: {', '.join(sorted(unknown))}")
-    if listed:
-        print(
-            *(f"{mark} {name}: {change}" for name, rows in marks.items() for change, mark in rows), sep="\n"
-        )
+    if options.list:
+        for name, rows in marks.items():
+            print(*(f"{mark} {name}: {change}" for change, mark in rows.items()), sep="\n")
     text, good = report(marks, alike)
     print(text)
     return 0 if good else 1
