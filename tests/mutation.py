@@ -259,7 +259,7 @@ def report(marks: dict[str, dict[str, str]], alike: dict[str, dict[str, str]]) -
         stale += [f"{name}: {change}" for change in same if change not in passed]
     share = totals[1] / max(1, totals[0] - totals[2])
     lines.append(f"{'all':20}" + "".join(f"{total:10}" for total in totals))
-    lines.append(f"refused of those that behave differently: {share:.1%}; at least {LEAST:.0%} must be")
+    lines.append(f"refused of those that behave differently: {share:.2%}; at least {LEAST:.0%} must be")
     if missed:
         lines += ["", f"missed: mend the checker, or say in {ALIKE.name} why it is alike", *missed]
     if stale:
