@@ -452,6 +452,8 @@ def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
         ({"best": None, "epoch": 3}, {"epoch": 3}),
         ({"loss": torch.tensor(1.5), "epoch": 3}, {"loss": 1.5, "epoch": 3}),
         ({"a": [1], "b": {}, "c": 3}, {"a": {0: 1}, "b": "dict", "c": 3.0}),
+        ({"a": {0: 1}, "b": "dict", "loss": 1.5}, {"a": [1], "b": [], "loss": torch.tensor(1.5)}),
+        ([0.5, 0.25, 0.125], [0.5, 0.5]),
     ],
     call=_named,
     mistakes={

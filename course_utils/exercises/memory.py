@@ -658,7 +658,7 @@ def _largest(answer: Callable, largest: int, start: int, limit: int) -> Any:
         tried.append(batch_size)
         return batch_size <= largest
 
-    got = answer(fits, start, limit)
+    got = answer(fits) if (start, limit) == (1, 4096) else answer(fits, start, limit)  # the defaults
     odd = [size for size in tried if isinstance(size, bool) or not isinstance(size, int) or size < 1]
     if odd:
         return Result(..., f"it tries a batch of {show(odd[0])}")
@@ -699,7 +699,7 @@ def _searched(
 @exercise(
     cases=lambda: [
         (11, 1, 64), (0, 1, 64), (16, 1, 4096), (100, 1, 100), (10**6, 1, 3000), (5, 8, 64), (2999, 1, 4096),
-        (700, 32, 1000), (1, 1, 1), (0, 16, 64), (4095, 3, 4096),
+        (700, 32, 1000), (1, 1, 1), (0, 16, 64), (4095, 3, 4096), (10**6, 1, 4096),
     ],
     call=_largest,
     mistakes={

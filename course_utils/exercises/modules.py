@@ -1075,10 +1075,8 @@ def mismatches(model, reference):
 
 def _blocked(answer: type, in_channels: int, channels: int, stride: int, x: torch.Tensor) -> Result:
     """Bottleneck(in_channels, channels, stride)(x)"""
-    block, reference = (
-        _module(answer(in_channels, channels, stride)),
-        _Bottleneck(in_channels, channels, stride),
-    )
+    sizes = (in_channels, channels) if stride == 1 else (in_channels, channels, stride)  # 1 is the default
+    block, reference = _module(answer(*sizes)), _Bottleneck(in_channels, channels, stride)
     got, expected = _shapes(block), _shapes(reference)
     missing, unexpected = [n for n in expected if n not in got], [n for n in got if n not in expected]
     wrong = [

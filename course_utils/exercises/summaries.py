@@ -524,6 +524,7 @@ _PR = _points()
         (2 * torch.randn(40, 4), torch.randint(4, (40,)), 2, torch.linspace(0, 1, 7)),
         (2 * torch.randn(30, 3).double(), torch.randint(2, (30,)), 2, torch.tensor([0.1, 0.5]).double()),
         (torch.zeros(6, 2), torch.tensor([0, 1, 1, 0, 1, 1]), 1, torch.tensor([0.5, 0.6])),
+        (_logs([0.8, 0.2], [0.3, 0.7], [0.1, 0.9]), torch.tensor([0, 1, 1]), 0, torch.tensor([0.5, 0.2])),
     ],
     mistakes={
         "the logits are compared with the thresholds; expected: probabilities, by softmax": _points(

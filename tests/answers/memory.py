@@ -1340,6 +1340,8 @@ WRONG = {
         (none_for_nothing, "it returns None"),
         (in_floats, "it tries a batch of"),
         (tries_twice, "it calls fits"),
+        (lambda fits, start, limit: by_powers(fits, start, limit), "missing 2 required positional arguments"),
+        (lambda fits, start=1, limit=4095: by_powers(fits, start, limit), "4095, not 4096"),
     ],
     "name_the_leak": [
         (named(A="detached outputs kept in a list"), "script A has another cause"),

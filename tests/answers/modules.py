@@ -1091,6 +1091,16 @@ class CalledAct(RightBottleneck):
         return self.act(self.bn3(self.conv3(out)) + shortcut)
 
 
+class WithoutADefault(RightBottleneck):
+    def __init__(self, in_channels, channels, stride):
+        super().__init__(in_channels, channels, stride)
+
+
+class StrideTwoByDefault(RightBottleneck):
+    def __init__(self, in_channels, channels, stride=2):
+        super().__init__(in_channels, channels, stride)
+
+
 class WithTheOldCondition(RightBottleneck):
     def __init__(self, in_channels, channels, stride=1):
         super().__init__(in_channels, channels, stride)
@@ -1372,6 +1382,8 @@ WRONG = {
         (OtherDownsample, "downsample.weight"),
         (WithTheOldCondition, "in_channels != 4 * channels"),
         (CalledAct, "a module called relu"),
+        (WithoutADefault, "missing 1 required positional argument: 'stride'"),
+        (StrideTwoByDefault, "downsample"),
         (AnotherBottleneck, "a module called relu"),
     ],
     "model_bytes": [
