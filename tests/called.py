@@ -195,7 +195,8 @@ class Calls(ast.NodeVisitor):
         for part in (*node.decorator_list, *node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(part)
         parameters = [part for part in ast.walk(node.args) if isinstance(part, ast.arg)]
-        self.visit_inside({part.arg: self.annotated(part.annotation) for part in parameters}, node.body)
+        bound = {part.arg: self.annotated(part.annotation) for part in parameters if part.arg != "self"}
+        self.visit_inside(bound, node.body)
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         parameters = [part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)]
@@ -210,8 +211,9 @@ class Calls(ast.NodeVisitor):
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         bases = [self.infer(b.value if isinstance(b, ast.Subscript) else b) for b in node.bases]
         self.found += [base for base in bases if isinstance(base, Known)]
-        self.names[node.name] = Local(self.returned(bases[0]) if bases else None)
-        self.visit_inside({}, node.body)
+        made = self.returned(bases[0]) if bases else None
+        self.names[node.name] = Local(made)
+        self.visit_inside({"self": made}, node.body)
 
     def visit_inside(self, names: dict[str, Meaning], body: Iterable[ast.AST]) -> None:
         """Visit a body with names of its own."""

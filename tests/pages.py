@@ -119,7 +119,7 @@ def glossary() -> str:
             found[term.name.casefold()] = term
     rows = []
     for _, term in sorted(found.items()):
-        place = f"{term.path.stem[:2]} {re.sub(r' [(].* minutes[)]$', '', term.heading)}"
+        place = f"{term.path.stem[:2]} {re.sub(r'^[0-9]{2} | [(].* minutes[)]$', '', term.heading)}"
         rows.append((term.name, term.sentence, link(place, term.path, term.heading)))
     return table(("Term", "In the words of the course", "Where"), *rows)
 
