@@ -9,7 +9,7 @@ if workers of a `DataLoader` start anew in each epoch: persistent ones keep rand
 """
 
 import contextlib
-import copy
+import io
 import math
 import os
 import random
@@ -50,8 +50,8 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         try:
             torch.save(dict(state), file)
             size = file.tell()
-            file.seek(0)
-            torch.load(file, map_location="meta", weights_only=True)  # reads no tensor
+            file.flush()
+            torch.load(temporary, map_location="cpu", mmap=True, weights_only=True)  # reads no tensor
         except Exception as error:
             for trouble in (error, error.__context__):  # torch hides the error of a full disk
                 if isinstance(trouble, OSError):
@@ -111,6 +111,9 @@ class Checkpoints:
     Args:
         folder: is made if it is not there.
         keep: how many of the newest to keep, at least 1.
+
+    Raises:
+        ValueError: `keep` is less than 1.
     """
 
     def __init__(self, folder: str | Path, keep: int = 3) -> None:
@@ -127,7 +130,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: saving failed, or the folder holds a later epoch. If only `best.pt` cannot be
-                read or written, the epoch is saved all the same.
+                read or written, the epoch is saved all the same, and the message says so.
         """
         path = self.folder / f"epoch_{epoch:04d}.pt"
         with _explaining(f"{path} was not saved"):
@@ -140,16 +143,22 @@ class Checkpoints:
                 "remove it, or use another folder."
             )
         value = None if value is None else float(value)
-        state = {**state, "epoch": epoch, "value": value}
+        state, trouble = {**state, "epoch": epoch, "value": value}, None
         try:
             if value is not None and value < self._best_value():
                 save_checkpoint(self.folder / "best.pt", state)  # first: after a kill it is not too old
                 self._best = value
-        finally:
-            save_checkpoint(path, state)
-            with _explaining(f"{path} was saved, but an old one could not be removed"):
-                for old in list(self._epochs().values())[: -self.keep]:
-                    old.unlink(missing_ok=True)
+        except CheckpointError as error:
+            trouble = error
+        save_checkpoint(path, state)
+        with _explaining(f"{path} was saved, but an old one could not be removed"):
+            for old in list(self._epochs().values())[: -self.keep]:
+                old.unlink(missing_ok=True)
+        if trouble:
+            raise CheckpointError(
+                f"{path} was saved, but best.pt is not up to date; move it away if it is the cause. "
+                f"Cause: {trouble}"
+            ) from trouble
         return path
 
     def last(self) -> Path | None:
@@ -163,7 +172,11 @@ class Checkpoints:
 
     def _best_value(self) -> float:
         if self._best is None:
-            self._best = math.inf if self.best() is None else load_checkpoint(self.best())["value"]
+            best = self.best()
+            value = math.inf if best is None else load_checkpoint(best).get("value")
+            if not isinstance(value, float):
+                raise CheckpointError(f"{best} holds {value!r} as its value, no number.")
+            self._best = value
         return self._best
 
     def _epochs(self) -> dict[int, Path]:
@@ -182,11 +195,16 @@ def training_state(model: nn.Module, optimizer: Optimizer, **parts: Any) -> dict
     Args:
         parts: what else the run has: scheduler, scaler, history, early_stopping, the generator of the
             `DataLoader` that shuffles; under any names anything with a `state_dict`, or None.
+
+    Raises:
+        ValueError: a part has a name that a checkpoint uses itself.
     """
+    if taken := {"kinds", "order", "random", "epoch", "value"} & parts.keys():
+        raise ValueError(f"{sorted(taken)}: a checkpoint uses these names itself, choose others.")
     parts = {name: part for name, part in parts.items() if part is not None}
     names = {parameter: name for name, parameter in model.named_parameters()}
     order = [[names.get(parameter) for parameter in group["params"]] for group in optimizer.param_groups]
-    kinds = {name: type(part).__name__ for name, part in {"optimizer": optimizer, **parts}.items()}
+    kinds = {name: _kind(part) for name, part in {"optimizer": optimizer, **parts}.items()}
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
     for name, part in parts.items():
         state[name] = part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
@@ -200,8 +218,12 @@ def restore_training(state: Mapping[str, Any], model: nn.Module, optimizer: Opti
 
     Raises:
         CheckpointError: the state does not fit. Then nothing has been changed.
+        ValueError: as in `training_state`.
     """
-    before = copy.deepcopy(training_state(model, optimizer, **parts))
+    kept = io.BytesIO()  # in the CPU's memory: a GPU may have no room
+    torch.save(training_state(model, optimizer, **parts), kept)
+    kept.seek(0)
+    before = torch.load(kept, map_location="cpu", weights_only=False)  # no stranger's: of this very run
     parts = {"model": model, "optimizer": optimizer, **parts}
     try:
         for name in {**state["kinds"], **before["kinds"]}:
@@ -236,6 +258,12 @@ def _restore(state: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all([cuda.cpu() for cuda in states["cuda"]])
     if "mps" in states and torch.backends.mps.is_available():
         torch.mps.set_rng_state(states["mps"].cpu())
+
+
+def _kind(part: Any) -> str:
+    """What a part must be again; a disabled GradScaler is another kind: it loads any state and drops it."""
+    disabled = isinstance(part, torch.amp.GradScaler) and not part.is_enabled()
+    return "disabled " * disabled + type(part).__name__
 
 
 def _random_states() -> dict[str, Any]:

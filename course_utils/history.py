@@ -7,6 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+# What `fit` notes of an epoch.
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds")
+
 
 class History:
     """What a run has measured: `history["valid_loss"]` is a column, as a list with a number for each epoch.
@@ -29,6 +32,10 @@ class History:
         return f"History(epochs={len(self)}, interrupted={self.interrupted})"
 
     def __getitem__(self, column: str) -> list[float]:
+        """Return a column, with a number for each epoch; KeyError if there is no such column."""
+        columns = self.rows[-1] if self.rows else COLUMNS
+        if column not in columns:
+            raise KeyError(f"there is no column {column!r}: choose from {', '.join(columns)}.")
         return [row[column] for row in self.rows]
 
     def state_dict(self) -> dict[str, Any]:
@@ -42,11 +49,14 @@ class EarlyStopping:
     """Tells when a loss has stopped improving, and keeps the weights of its best moment.
 
     Args:
-        patience: stop when so many values in a row have brought nothing smaller.
+        patience: stop when so many values in a row have brought nothing smaller; at least 1.
 
     Attributes:
         best: the smallest value so far, at first infinite.
         stopped: whether the last `step` returned True.
+
+    Raises:
+        ValueError: `patience` is less than 1.
     """
 
     def __init__(self, patience: int) -> None:

@@ -44,8 +44,10 @@ class Stoppable:
     def __iter__(self) -> Iterator[Any]:
         try:
             for batch in () if self.stop.pressed else self.loader:  # which would draw an order at its start
+                if self.stop.pressed:  # while the batch was loaded
+                    break
                 yield batch
-                if self.stop.pressed:
+                if self.stop.pressed:  # while it was trained: the next one is not loaded
                     break
         except Exception:
             if not self.stop.pressed:  # a notebook's stop button also ends the loader's workers

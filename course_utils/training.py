@@ -5,7 +5,9 @@ the plain mean over the batch, as PyTorch's losses do by default. A mean that is
 that leaves targets out (`ignore_index`), is another in each batch: the loss of an epoch would be wrong.
 """
 
+import contextlib
 import copy
+import functools
 import math
 import operator
 import os
@@ -22,7 +24,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tqdm.auto import tqdm
 
-from course_utils.history import EarlyStopping, History
+from course_utils.history import COLUMNS, EarlyStopping, History
 from course_utils.stopping import StopButton, Stoppable, Stopped
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -75,7 +77,7 @@ def train_one_epoch(
         if max_norm is not None:
             scaler.unscale_(optimizer)
             clip_grad_norm_(parameters, max_norm)
-        scale = scaler.get_scale()
+        scale = 0.0 if scheduler is None else scaler.get_scale()  # which waits for the GPU
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad()
@@ -202,10 +204,8 @@ def fit(
                         group.update(before | {"params": group["params"]})
                 print(f"Interrupted in epoch {epoch}: {len(history)} finished epochs are in the history.")
                 break
-            row = {"epoch": epoch, "train_loss": train[0], "train_accuracy": train[1]}
-            row |= {"valid_loss": valid[0], "valid_accuracy": valid[1]}
-            row |= {"lr": float(groups[0]["lr"]), "seconds": time.perf_counter() - start}
-            history.rows.append(row)
+            row = (epoch, *train, *valid, float(groups[0]["lr"]), time.perf_counter() - start)
+            history.rows.append(dict(zip(COLUMNS, row, strict=True)))
             if plateau:
                 scheduler.step(valid[0] if scheduler.mode == "min" else valid[1])
             elif scheduler and scheduler_each == "epoch":
@@ -230,20 +230,16 @@ class _Pass:
     amp_dtype: torch.dtype | None
     progress: str | None
     loss: float = 0.0
-    right: float = 0.0
+    right: torch.Tensor | float = 0  # a tensor: read at the end only, since reading waits for the GPU
     samples: int = 0
     answers: int = 0
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, int]]:
-        reduction, weight = (getattr(self.loss_fn, name, None) for name in ("reduction", "weight"))
-        if reduction not in (None, "mean") or weight is not None:
-            raise ValueError(
-                f"{self.loss_fn} is no plain mean over the batch. With class weights give "
-                "lambda logits, targets: (weight[targets] * F.cross_entropy(logits, targets, "
-                "reduction='none')).mean()."
-            )
+        _refuse_other_means(self.loss_fn)
         device = next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
-        autocast = torch.autocast(device.type, self.amp_dtype, enabled=self.amp_dtype is not None)
+        autocast = contextlib.nullcontext()  # leaves an autocast around this pass as it is
+        if self.amp_dtype is not None:
+            autocast = torch.autocast(device.type, self.amp_dtype)
         quiet = self.progress is None or bool(os.environ.get("TQDM_DISABLE"))  # notebooks' tqdm ignores it
         delay = 0 if self.model.training else 1  # seconds: no bar for a quick validation
         where = self.progress or "the epoch"
@@ -257,14 +253,15 @@ class _Pass:
                     loss = self.loss_fn(logits, targets)
                 if not math.isfinite(value := loss.item()):
                     raise FloatingPointError(
-                        f"{where}, batch {batch}: the loss is {value}. Look for NaN in the data, use a "
-                        "smaller learning rate, or clip the gradients (max_norm=1.0)."
+                        f"{where}, batch {batch}: the loss is {value}. Look in the data for NaN, and for a "
+                        "batch whose targets are all ignored; use a smaller learning rate, or clip the "
+                        "gradients (max_norm=1.0)."
                     )
                 self.loss += value * len(targets)
                 self.samples += len(targets)
                 self.answers += targets.numel()
                 classes = not targets.is_floating_point() and logits.ndim == targets.ndim + 1
-                self.right += (logits.argmax(1) == targets).sum().item() if classes else math.nan
+                self.right = self.right + ((logits.argmax(1) == targets).sum() if classes else math.nan)
                 if not quiet:
                     bar.set_postfix(loss=f"{self.loss / self.samples:.4f}", refresh=False)
                 bar.update()
@@ -277,4 +274,20 @@ class _Pass:
 
     def means(self) -> tuple[float, float]:
         """The mean loss per sample and the accuracy."""
-        return self.loss / self.samples, self.right / self.answers
+        return self.loss / self.samples, float(self.right) / self.answers
+
+
+def _refuse_other_means(loss_fn: Loss) -> None:
+    """Raise ValueError if a loss says of itself that it is no plain mean over the batch."""
+    if isinstance(loss_fn, functools.partial):
+        option, by_class = loss_fn.keywords.get, loss_fn.func in (F.cross_entropy, F.nll_loss)
+    else:
+        option = functools.partial(getattr, loss_fn)
+        by_class = isinstance(loss_fn, nn.CrossEntropyLoss | nn.NLLLoss)
+    weighted = by_class and option("weight", None) is not None  # others' weights leave it a plain mean
+    if weighted or option("reduction", "mean") not in ("mean", "batchmean"):
+        raise ValueError(
+            f"{loss_fn} is no plain mean over the batch. With class weights give "
+            "lambda logits, targets: (weight[targets] * F.cross_entropy(logits, targets, "
+            "reduction='none')).mean()."
+        )

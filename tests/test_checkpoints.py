@@ -80,6 +80,24 @@ def test_what_is_saved_is_loaded(path):
     assert load_checkpoint(path, map_location="meta")["half"].is_meta
 
 
+@pytest.mark.filterwarnings("ignore")  # torch calls CSR a beta, and quantized tensors deprecated
+def test_sparse_and_quantized_tensors(path):
+    dense = torch.eye(3)
+    state = {
+        "coo": dense.to_sparse().coalesce(),
+        "csr": dense.to_sparse_csr(),
+        "quantized": torch.quantize_per_tensor(dense, 0.5, 0, torch.qint8),
+    }
+    save_checkpoint(path, state)
+    loaded = load_checkpoint(path)
+    assert {name: tensor.layout for name, tensor in loaded.items()} == {
+        name: tensor.layout for name, tensor in state.items()
+    }
+    assert torch.equal(loaded["coo"].to_dense(), dense)
+    assert torch.equal(loaded["csr"].to_dense(), dense)
+    assert torch.equal(loaded["quantized"], state["quantized"])
+
+
 def test_what_could_not_be_loaded_is_not_saved(path):
     file = path.open("rb")
     for bad in (
@@ -472,6 +490,29 @@ def test_a_run_on_a_gpu_resumes(tmp_path):
     assert same(numbers(resumed), numbers(whole))
 
 
+def test_restoring_needs_no_second_copy_on_the_gpu(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    saved, run = everything(), everything()
+    go(saved, 1)
+    state = copy.deepcopy(training_state(**parts(saved)))
+    monkeypatch.setattr("torch.Tensor.__deepcopy__", full)  # a copy of a tensor goes where the tensor is
+    restore_training(state, **parts(run))
+    monkeypatch.undo()
+    assert same(numbers(run), numbers(saved))
+
+
+@pytest.mark.parametrize("name", ["kinds", "order", "random", "epoch", "value"])
+def test_a_part_cannot_take_a_name_of_the_checkpoint(name):
+    model, generator = nn.Linear(1, 1), torch.Generator()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with pytest.raises(ValueError, match=rf"\['{name}'\]: a checkpoint uses these names itself"):
+        training_state(model, optimizer, **{name: generator})
+    with pytest.raises(ValueError, match=name):
+        restore_training(training_state(model, optimizer), model, optimizer, **{name: generator})
+
+
 class Remembering(nn.Linear):
     """A layer whose extra state is a dict."""
 
@@ -544,6 +585,10 @@ def set_part(name, value):
         (set_part("scheduler", None), "scheduler: the checkpoint holds OneCycleLR, given was none"),
         (set_part("history", None), "history: the checkpoint holds History, given was none"),
         (set_part("generator", None), "generator: the checkpoint holds Generator, given was none"),
+        (
+            set_part("scaler", torch.amp.GradScaler("cpu", enabled=False)),
+            "scaler: the checkpoint holds GradScaler, given was disabled GradScaler",
+        ),
     ],
 )
 def test_another_run_changes_nothing(change, text):
@@ -633,13 +678,29 @@ def test_a_best_that_cannot_be_read_stops_no_saving(tmp_path):
     best.write_bytes(best.read_bytes()[:-3])
     kept = Checkpoints(tmp_path, keep=2)
     for epoch in (3, 4):
-        with pytest.raises(CheckpointError, match=r"best\.pt has no checksum"):
+        with pytest.raises(
+            CheckpointError,
+            match=rf"epoch_000{epoch}\.pt was saved, but best\.pt is not .*best\.pt has no checksum",
+        ):
             kept.save(epoch, STATE, 0.4)
         assert load_checkpoint(kept.last())["epoch"] == epoch
     assert names(tmp_path) == ["best.pt", "epoch_0003.pt", "epoch_0004.pt"]
     best.unlink()
     kept.save(5, STATE, 0.4)
     assert load_checkpoint(kept.best())["epoch"] == 5
+
+
+@pytest.mark.parametrize("stranger", [{"model": 1}, {"value": None}, {"value": "0.5"}])
+def test_a_best_of_another_making_stops_no_saving(tmp_path, stranger):
+    save_checkpoint(tmp_path / "best.pt", stranger)
+    kept = Checkpoints(tmp_path)
+    for epoch in (1, 2):
+        with pytest.raises(CheckpointError, match=r"was saved, but best\.pt .*move it away.* as its value"):
+            kept.save(epoch, STATE, 0.4)
+        assert load_checkpoint(kept.last())["epoch"] == epoch
+    kept.best().unlink()
+    kept.save(3, STATE, 0.4)
+    assert load_checkpoint(kept.best())["epoch"] == 3
 
 
 def test_a_folder_that_cannot_be(tmp_path):

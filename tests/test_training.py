@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from course_utils.training import EarlyStopping, History, evaluate, fit, train_one_epoch
@@ -146,6 +147,60 @@ def test_accuracy_of_pixels_and_of_no_classes():
     assert math.isnan(accuracy)
 
 
+def test_accuracy_is_exact_beyond_what_a_float32_counts():
+    class Guess(nn.Module):
+        def forward(self, inputs):
+            return torch.zeros(1, 1, 1).expand(1, 2, inputs.shape[1])  # class 0
+
+    batches = [
+        (torch.zeros(1, 1).expand(1, size), torch.zeros(1, 1).long().expand(1, size)) for size in (2**24, 1)
+    ]
+    assert evaluate(Guess(), batches, lambda logits, targets: torch.zeros(()))[1] == 1.0
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often a number is read from a tensor, for which a GPU must have computed it."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_batch_waits_once_for_the_gpu():
+    model = network()
+    with Waits() as waits:
+        train_one_epoch(model, Batches([8] * 5, torch.float32), torch.optim.SGD(model.parameters(), 0.1))
+    assert waits.count == 5 + 1  # each loss, and at the end the right answers
+    with Waits() as waits:
+        evaluate(model, Batches([8] * 5, torch.float32))
+    assert waits.count == 5 + 1
+
+
+def test_a_scaler_adds_one_wait():
+    model, scaler = network(), torch.amp.GradScaler(DEVICE.type)
+    with Waits() as waits:
+        train_one_epoch(
+            model, Batches([8] * 5, torch.float32), torch.optim.SGD(model.parameters(), 0.1), scaler=scaler
+        )
+    assert waits.count == 2 * 5 + 1  # its own: was a gradient infinite?
+
+
+def test_an_autocast_around_stays():
+    class Seen(nn.Linear):
+        def forward(self, inputs):
+            outputs = super().forward(inputs)
+            seen.append(outputs.dtype)
+            return outputs
+
+    seen, model = [], Seen(5, 3).to(DEVICE)
+    with torch.autocast(DEVICE.type, torch.bfloat16):
+        evaluate(model, DataLoader(data(8), 8))
+    evaluate(model, DataLoader(data(8), 8))
+    assert seen == [torch.bfloat16, torch.float32]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_mixed_precision(dtype):
     seen = set()
@@ -279,6 +334,16 @@ def test_history_passes_through_a_file(tmp_path):
     assert history["epoch"] == [1, 2]
 
 
+def test_a_column_that_is_not_there():
+    _, trained = run(1)
+    for history in (History(), trained):
+        with pytest.raises(KeyError, match=r"no column 'loss': choose from epoch, .*, seconds"):
+            history["loss"]
+    assert History()["valid_loss"] == []
+    trained.rows[0]["mine"] = 3.0
+    assert trained["mine"] == [3.0]
+
+
 # Early stopping
 
 
@@ -386,7 +451,48 @@ def test_a_loss_that_is_no_mean():
     with pytest.raises(ValueError, match="is no plain mean over the batch"):
         evaluate(network(), DataLoader(data(), 8), nn.CrossEntropyLoss(reduction="sum"))
     with pytest.raises(RuntimeError, match="a Tensor with 8 elements cannot be converted to Scalar"):
-        evaluate(network(), DataLoader(data(), 8), functools.partial(F.cross_entropy, reduction="none"))
+        evaluate(network(), DataLoader(data(), 8), lambda x, y: F.cross_entropy(x, y, reduction="none"))
+
+
+@pytest.mark.parametrize("options", [{"reduction": "none"}, {"reduction": "sum"}, {"weight": CLASS_WEIGHTS}])
+@pytest.mark.parametrize("function", [F.cross_entropy, F.nll_loss])
+def test_a_partial_loss_that_is_no_plain_mean(function, options):
+    with pytest.raises(ValueError, match="is no plain mean over the batch"):
+        evaluate(network(), DataLoader(data(), 8), functools.partial(function, **options))
+
+
+class Weighted(nn.Module):
+    """A loss of your own with a factor that it calls `weight`."""
+
+    weight = 0.3
+
+    def forward(self, logits, targets):
+        return self.weight * F.cross_entropy(logits, targets)
+
+
+TWO = torch.tensor([2.0], device=DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "classes"),
+    [
+        (nn.BCEWithLogitsLoss(weight=TWO), False),
+        (functools.partial(F.binary_cross_entropy_with_logits, weight=TWO), False),
+        (nn.KLDivLoss(reduction="batchmean"), False),
+        (Weighted(), True),
+        (functools.partial(F.cross_entropy, label_smoothing=0.1), True),
+    ],
+)
+def test_what_is_a_plain_mean_is_taken(loss_fn, classes):
+    inputs, targets = data().tensors
+    samples = TensorDataset(inputs, targets if classes else F.one_hot(targets, 3).float())
+    whole, parts = (evaluate(network(), DataLoader(samples, size), loss_fn)[0] for size in (50, 8))
+    assert parts == pytest.approx(whole)
+
+
+def test_a_batch_of_ignored_targets_is_named_as_a_cause():
+    with pytest.raises(FloatingPointError, match=r"batch 1: the loss is nan.*targets are all ignored"):
+        evaluate(network(), [(torch.zeros(2, 5), torch.full((2,), -100))])
 
 
 PLATEAU = ReduceLROnPlateau(torch.optim.SGD([torch.zeros(1)], 0.1))
@@ -500,6 +606,33 @@ def test_two_presses_raise_at_once(handler):
 def test_the_handler_is_restored_after_an_error(handler):
     with pytest.raises(ValueError, match="no batch"):
         run(1, loader=[])
+
+
+def test_what_is_loaded_while_the_button_is_pressed_is_not_trained(handler):
+    trained = []
+
+    def loss_fn(logits, targets):
+        trained.append(len(targets))
+        return F.cross_entropy(logits, targets)
+
+    run(1, loader=DataLoader(Pressing(20, epoch=1), 8), loss_fn=loss_fn)
+    assert trained == [8, 8]
+
+
+def test_what_follows_a_press_is_not_loaded(handler):
+    loaded = []
+
+    def batches():
+        for batch in Batches([8] * 5, torch.float32):
+            loaded.append(batch)
+            yield batch
+
+    def loss_fn(logits, targets):
+        os.kill(os.getpid(), signal.SIGINT)
+        return F.cross_entropy(logits, targets)
+
+    run(1, loader=batches(), loss_fn=loss_fn)
+    assert len(loaded) == 1
 
 
 def test_an_error_of_the_loader_after_a_press_is_the_press(handler):
