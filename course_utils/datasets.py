@@ -123,7 +123,7 @@ def load_photo() -> torch.Tensor:
 def public_dataset(
     name: str, root: str | Path, transform: Callable[[Any], Any] | None = None
 ) -> Dataset[tuple[Any, int]]:
-    """Return what torchvision's MNIST, FashionMNIST or CIFAR10 has to train with, downloaded if need be.
+    """Return the training part of torchvision's MNIST, FashionMNIST or CIFAR10; download what `root` lacks.
 
     Args:
         name: "MNIST", "FashionMNIST" or "CIFAR10".
