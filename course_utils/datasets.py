@@ -121,14 +121,13 @@ def load_photo() -> torch.Tensor:
 
 
 def public_dataset(
-    name: str, root: str | Path, train: bool = True, transform: Callable[[Any], Any] | None = None
+    name: str, root: str | Path, transform: Callable[[Any], Any] | None = None
 ) -> Dataset[tuple[Any, int]]:
-    """Return torchvision's MNIST, FashionMNIST or CIFAR10, downloaded first if `root` does not hold it.
+    """Return the training part of torchvision's MNIST, FashionMNIST or CIFAR10; download what `root` lacks.
 
     Args:
         name: "MNIST", "FashionMNIST" or "CIFAR10".
-        root: the folder for the download; it is made if it is not there.
-        train: the training part, else the test part.
+        root: the folder that holds it or is to hold it; it is made if it is not there.
         transform: applied to the PIL image. By default the image becomes float32 (C, H, W) from 0 to 1.
 
     Raises:
@@ -145,7 +144,7 @@ def public_dataset(
     if transform is None:
         transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
     with downloading(name, instead=f"{OFFLINE[name]}()"):
-        return getattr(datasets, name)(root, train=train, transform=transform, download=True)
+        return getattr(datasets, name)(root, transform=transform, download=True)
 
 
 @contextmanager

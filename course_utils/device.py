@@ -33,7 +33,7 @@ def get_device() -> torch.device:
         ) from error
     counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     available = counts.get(device.type, 0)
-    if (device.index or 0) >= available:
+    if not 0 <= (device.index or 0) < available:
         raise RuntimeError(
             f"COURSE_DEVICE={name!r} asks for a device that PyTorch does not see here: it finds "
             f"{available} of kind {device.type!r}. Unset COURSE_DEVICE, or set COURSE_DEVICE=cpu."
@@ -48,7 +48,10 @@ def seed_everything(seed: int) -> None:
         TypeError: `seed` is not an integer.
         ValueError: `seed` is not from 0 to 2**32 - 1, the range of NumPy.
     """
-    seed = operator.index(seed)  # takes NumPy's integers, too; refuses 1.0 and "1"
+    try:
+        seed = operator.index(seed)  # takes NumPy's integers, too; refuses 1.0 and "1"
+    except TypeError as error:
+        raise TypeError(f"{seed=}: give an integer from 0 to 2**32 - 1.") from error
     np.random.seed(seed)  # noqa: NPY002 - the global generator; first, since it checks the range
     random.seed(seed)
     torch.manual_seed(seed)

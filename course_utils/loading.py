@@ -10,8 +10,16 @@ from torch.utils.data import DataLoader
 def length_buckets(lengths: Sequence[int], batch_size: int, generator: torch.Generator) -> list[list[int]]:
     """Return all indices in batches of similar lengths, the batches in random order.
 
-    Only the batch with the longest samples may be short.
+    Args:
+        lengths: the lengths of the samples, in any unit.
+        batch_size: the number of indices in a batch; only that of the longest samples may have fewer.
+        generator: draws the order, on the CPU.
+
+    Raises:
+        ValueError: batch_size is less than 1.
     """
+    if batch_size < 1:
+        raise ValueError(f"{batch_size=}: give at least 1.")
     by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
     batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

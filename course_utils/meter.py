@@ -37,6 +37,7 @@ from course_utils.holders import find_names, line_of, line_text, storages_of
 KINDS = ("parameters", "gradients", "optimizer state", "activations", "inputs", "other")
 PARAMETERS, GRADIENTS, STATE, ACTIVATIONS, INPUTS, OTHER = KINDS
 HISTORY = 200_000  # changes that a meter remembers
+WIDTH = 110  # characters of a table's lines
 UNITS = {"TiB": 2**40, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 Tensor = torch._C.TensorBase  # what all tensors are; quicker to test for than torch.Tensor
 backward_pass = torch._C._current_graph_task_id  # its number, or -1 outside of backward passes
@@ -78,8 +79,8 @@ class Holder(NamedTuple):
     tensors: int
     kind: str
     module: str
-    line: str
     held_by: str
+    line: str
 
 
 class _Record(weakref.ref):
@@ -140,21 +141,23 @@ class MemoryMeter(TorchDispatchMode):
                 "this meter is counting already: make a second MemoryMeter() inside the first."
             )
         self._thread = threading.get_ident()
-        for handle in (
-            module_hooks.register_module_forward_pre_hook(self._enter_module),
-            module_hooks.register_module_forward_hook(self._leave_module, always_call=True),
-            module_hooks.register_module_parameter_registration_hook(self._registered),
-            module_hooks.register_module_buffer_registration_hook(self._registered),
-            register_optimizer_step_post_hook(self._after_step),
-        ):
-            self._undo.callback(handle.remove)
-        if self.limit is not None and self.device.type == "cuda":
-            before = torch.cuda.get_per_process_memory_fraction(self.device)
-            torch.cuda.empty_cache()
-            total = torch.cuda.get_device_properties(self.device).total_memory
-            room = torch.cuda.memory_reserved(self.device) + self.limit
-            torch.cuda.set_per_process_memory_fraction(min(room / total, before), self.device)
-            self._undo.callback(torch.cuda.set_per_process_memory_fraction, before, self.device)
+        with ExitStack() as undo:  # undone at once if the device refuses
+            for handle in (
+                module_hooks.register_module_forward_pre_hook(self._enter_module),
+                module_hooks.register_module_forward_hook(self._leave_module, always_call=True),
+                module_hooks.register_module_parameter_registration_hook(self._registered),
+                module_hooks.register_module_buffer_registration_hook(self._registered),
+                register_optimizer_step_post_hook(self._after_step),
+            ):
+                undo.callback(handle.remove)
+            if self.limit is not None and self.device.type == "cuda":
+                before = torch.cuda.get_per_process_memory_fraction(self.device)
+                torch.cuda.empty_cache()
+                total = torch.cuda.get_device_properties(self.device).total_memory
+                room = torch.cuda.memory_reserved(self.device) + self.limit
+                torch.cuda.set_per_process_memory_fraction(min(room / total, before), self.device)
+                undo.callback(torch.cuda.set_per_process_memory_fraction, before, self.device)
+            self._undo = undo.pop_all()
         self._end = None
         return super().__enter__()
 
@@ -202,8 +205,8 @@ class MemoryMeter(TorchDispatchMode):
             record = met(tensor) or self._add(tensor, INPUTS if task == -1 else OTHER)
             if record is not None and record.kind is not INPUTS:
                 derived = True
-            if tensor.requires_grad and torch.is_grad_enabled():
-                graph = True
+            if tensor.requires_grad:
+                graph = torch.is_grad_enabled()
                 if tensor.is_leaf and id(tensor) not in self._leaves:
                     self._leaves[id(tensor)] = tensor
                     if isinstance(tensor, nn.Parameter):
@@ -396,11 +399,11 @@ class MemoryMeter(TorchDispatchMode):
         Column k is of KINDS[k]. Very long runs keep only the last part. Changes after the block are left out.
         """
         self._find_gradients()
-        end = self._time if self._end is None else self._end
+        end = self._end or self._time  # before the block its end is 0
         changes = np.zeros((end + 1, len(KINDS)), dtype=np.int64)
         for record in self._history:
             column = KINDS.index(record.kind)
-            if record.freed > 0:
+            if record.freed > 0 and record.born <= end:
                 changes[max(record.born, 0), column] += record.bytes
             if 0 < record.freed <= end:
                 changes[record.freed, column] -= record.bytes
@@ -423,7 +426,8 @@ class MemoryMeter(TorchDispatchMode):
         Names are those of `named_modules` of the outermost module that was called, which itself goes by
         the name of its class; a second model whose names are the same has them behind its class. A
         gradient, and the optimizer's state, count to the module of their parameter. "" is what was made
-        outside of modules.
+        outside of modules. After Ctrl-C inside a module, what follows counts to it, or in a second model
+        to "", until an optimizer's step or the end of the block.
         """
         sizes = Counter()
         for record in self._at(at):
@@ -439,25 +443,26 @@ class MemoryMeter(TorchDispatchMode):
             held = names[record.key] if record.freed == math.inf else "(freed)"
             groups[record.kind, line_text(record.line), held].append(record)
         rows = [
-            Holder(sum(record.bytes for record in group), len(group), kind, _common(group), line, held)
+            Holder(sum(record.bytes for record in group), len(group), kind, _common(group), held, line)
             for (kind, line, held), group in groups.items()
         ]
         return sorted(rows, key=lambda row: (-row.bytes, row[2:]))[:top]
 
     def table(self, top: int | None = 5, at: str = "now") -> str:
-        """The rows of `holders` as an aligned text with a head and a line for the rest."""
+        """The rows of `holders` as an aligned text, cut at WIDTH, with a head and a line for the rest."""
         rows = self.holders(None, at)
         shown, rest = rows[:top], rows[len(rows[:top]) :]
         if rest:
             sums = sum(row.bytes for row in rest), sum(row.tensors for row in rest)
             shown.append(Holder(*sums, "(the rest)", "", "", ""))
-        lines = [("bytes", "tensors", "kind", "module", "made by", "held by")]
+        lines = [("bytes", "tensors", "kind", "module", "held by", "made by")]
         lines += [(format_bytes(row.bytes), str(row.tensors), *row[2:]) for row in shown]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         cells = (
             [f"{text:{to}{w}}" for text, to, w in zip(line, ">><<<<", widths, strict=True)] for line in lines
         )
-        return "\n".join("  ".join(row).rstrip() for row in cells)
+        texts = ("  ".join(row).rstrip() for row in cells)
+        return "\n".join(text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…" for text in texts)
 
     def _at(self, at: str) -> list[_Record]:
         """What lives at a point of the timeline."""

@@ -94,7 +94,7 @@ def show_images(
 
     Raises:
         ValueError: wrong shape, no image at all, values that are not finite, colours outside their
-            range, or another number of titles than of images.
+            range, another number of titles than of images, or fewer than one column.
     """
     pictures = torch.as_tensor(images, device="cpu").detach()
     shape = tuple(pictures.shape)
@@ -106,6 +106,8 @@ def show_images(
         )
     if titles is not None and len(titles) != len(pictures):
         raise ValueError(f"{len(titles)} titles for {len(pictures)} images: give one for each.")
+    if columns < 1:
+        raise ValueError(f"{columns=}: give at least 1.")
     colored = pictures.shape[1] == 3
     pictures = pictures.float() / (255 if colored and pictures.dtype == torch.uint8 else 1)
     low, high = (limit.item() for limit in pictures.aminmax())
@@ -120,12 +122,13 @@ def show_images(
         low = -high
 
     columns = min(columns, len(pictures))
+    texts = [""] * len(pictures) if titles is None else titles
     rows = -(-len(pictures) // columns)
     fig = Figure(figsize=(8, 8 / max(columns, 5) * rows * (1.25 if titles is not None else 1) + 0.4))
     axes = fig.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")
-    for ax, picture, text in zip(axes, pictures, titles or [""] * len(pictures), strict=False):
+    for ax, picture, text in zip(axes, pictures, texts, strict=False):
         ax.imshow(picture.permute(1, 2, 0).numpy(), "PuOr" if signed else None, vmin=low, vmax=high)
         ax.set_title(str(text), fontsize=10)
     fig.suptitle(title)
@@ -165,7 +168,13 @@ def show_plot(
         levels: name → a height to mark with a dotted line.
         surface: x (N,), y (M,) and the values (M, N) of a function, drawn under the lines as contours.
         first: where lines without an x begin.
+
+    Raises:
+        ValueError: there is nothing to plot, or an x and its y differ in length.
+        TypeError: the surface's shapes do not fit together.
     """
+    if not (lines or points or levels or surface):
+        raise ValueError("there is nothing to plot: give lines, points, levels or a surface.")
     fig = Figure()
     ax = fig.subplots()
     if surface:
@@ -234,11 +243,19 @@ def show_bars(
         groups: the series: what it is → a number for each of `names`.
         names: what stands under the groups of bars.
         errors: for each series the half lengths of its error bars.
+
+    Raises:
+        ValueError: there is no series, or one has another number of values or error bars than of names.
+        KeyError: `errors` lacks a series.
     """
+    if not groups:
+        raise ValueError("there are no bars: give groups at least one series.")
     fig = Figure()
     ax = fig.subplots()
     width = 0.8 / len(groups)
     for i, (key, values) in enumerate(groups.items()):
+        if len(values) != len(names):
+            raise ValueError(f"{key}: give {len(names)} values, one for each name.")
         places = np.arange(len(names)) + (i + 0.5) * width - 0.4
         half = {"yerr": _array(errors[key]), "error_kw": {"capsize": 4, "elinewidth": 1.5}} if errors else {}
         ax.bar_label(ax.bar(places, _array(values), width * 0.95, label=key, **half), fmt="{:.3g}", padding=2)

@@ -3,7 +3,7 @@
 The first ✔ of an exercise adds a line such as `tensors.invert` to progress.txt in the course's folder; a
 later ✘ takes nothing away. Lines are only appended, so that notebooks open at once lose nothing. To begin
 anew, delete the file. The environment variable `COURSE_PROGRESS` names another file (a relative path
-starts from the course's folder), or is `off`.
+starts from the course's folder), or is `off`, in capital or small letters.
 """
 
 import functools
@@ -41,30 +41,25 @@ def chapters() -> list[Chapter]:
 def progress_file() -> Path | None:
     """Return where the learner's file is, or will be; None if `COURSE_PROGRESS` is `off`."""
     name = os.environ.get("COURSE_PROGRESS") or "progress.txt"
-    return None if name == "off" else COURSE / name
+    return None if name.lower() == "off" else COURSE / name
 
 
-def read(file: Path) -> tuple[set[str], list[str]]:
-    """Return the solved exercises that a file names, none if there is no file, and complaints about it.
+def read(file: Path) -> set[str]:
+    """Return the solved exercises that a file names, none if there is no file; other lines do not count.
 
     Raises:
         OSError: the file is there, but cannot be read.
     """
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8", errors="replace").split("\n")]
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
-        lines = []
+        return set()
     known = {exercise for chapter in chapters() for exercise in chapter.exercises}
-    strange = [
-        f"{file}: line {number} names no exercise of the course. Delete the line; the others count."
-        for number, line in enumerate(lines, start=1)
-        if line and line not in known
-    ]
-    return known.intersection(lines), strange[:1]
+    return known.intersection(line.strip() for line in lines)
 
 
-def record(exercise: str) -> list[str]:
-    """Keep that an exercise is solved; return what to tell the learner, in lines.
+def record(exercise: str) -> str | None:
+    """Keep that an exercise is solved; return what to tell the learner.
 
     Args:
         exercise: such as `tensors.invert`. One that is in no chapter is not kept, and nothing is told.
@@ -72,15 +67,15 @@ def record(exercise: str) -> list[str]:
     file = progress_file()
     chapter = next((chapter for chapter in chapters() if exercise in chapter.exercises), None)
     if file is None or chapter is None:
-        return []
+        return None
     try:
-        solved, complaints = read(file)
+        solved = read(file)
         if exercise not in solved:
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(f"\n{exercise}")  # the line break first: a last line may lack its own
     except OSError as error:
-        return [f"not kept: {file}: {error.strerror}. {REMEDY}"]
-    return [standing(chapter, solved | {exercise}), *complaints]
+        return f"not kept: {file}: {error.strerror}. {REMEDY}"
+    return standing(chapter, solved | {exercise})
 
 
 def standing(chapter: Chapter, solved: set[str]) -> str:
@@ -100,7 +95,7 @@ def main() -> None:
     if file is None:
         sys.exit("COURSE_PROGRESS is off, so that no progress is kept: unset it.")
     try:
-        solved, complaints = read(file)
+        solved = read(file)
     except OSError as error:
         sys.exit(f"{file}: {error.strerror}. {REMEDY}")
     for number, title, exercises in chapters():
@@ -109,7 +104,7 @@ def main() -> None:
         if 0 < len(left) < len(exercises):
             print(textwrap.indent(textwrap.fill(f"left: {', '.join(left)}", 76), "    "))
     total = sum(len(chapter.exercises) for chapter in chapters())
-    print(f"\n{len(solved)} of {total} solved, as kept in {file}", *complaints, sep="\n")
+    print(f"\n{len(solved)} of {total} solved, as kept in {file}")
 
 
 if __name__ == "__main__":

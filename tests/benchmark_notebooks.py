@@ -65,7 +65,8 @@ def run(arguments: list[str], folder: Path, **variables: str) -> tuple[Cost, str
     Memory is the sum over the process and its descendants, looked at ten times a second; a page that
     several of them share counts for each. The line begins with FAILED if the status is not 0.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1", **variables}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1", "COURSE_PROGRESS": "off"}
+    environment |= variables
     before, memory = os.times(), 0
     with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = psutil.Popen(

@@ -181,6 +181,10 @@ class Calls(ast.NodeVisitor):
         for target in node.targets:
             self.bind(target, value)
 
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self.generic_visit(node)
+        self.bind(node.target, self.annotated(node.annotation) or self.infer(node.value))
+
     def visit_For(self, node: ast.For) -> None:
         self.bind(node.target, None)
         self.generic_visit(node)

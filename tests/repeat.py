@@ -90,7 +90,7 @@ def run(surroundings: Surroundings, names: list[str]) -> str:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
         )
-    said = done.stdout.splitlines()[-1]
+    said = (done.stdout.splitlines() or ["nothing was said"])[-1]
     if done.returncode == 0:
         return said
     print(done.stdout)
@@ -103,6 +103,11 @@ def main() -> int:
     parser.add_argument("notebook", nargs="*", default=["notebooks"], help="default: all of the course")
     parser.add_argument("--only", choices=SURROUNDINGS, action="append", help="may be given again")
     arguments = parser.parse_args()
+    for name in arguments.notebook:
+        if not (ROOT / name).exists() or Path(name).is_absolute() or ".." in Path(name).parts:
+            parser.error(
+                f"{name}: name a notebook from the root of the course, such as notebooks/01_tensors.ipynb."
+            )
     said = {}
     for name in arguments.only or SURROUNDINGS:
         said[name] = run(SURROUNDINGS[name], arguments.notebook)

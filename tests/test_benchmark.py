@@ -32,6 +32,12 @@ def test_memory_of_child_processes_counts(tmp_path: Path) -> None:
     assert 0.2e9 < cost.memory < 0.4e9
 
 
+def test_a_run_keeps_no_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.txt"))
+    _, said = run_plain(script(tmp_path, 'import os\nprint(os.environ["COURSE_PROGRESS"])'))
+    assert said == "off"
+
+
 def test_an_error_fails_a_script_which_still_runs_to_its_end(tmp_path: Path) -> None:
     path = script(tmp_path, "!ls", "int('no')", "print('the end')")
     _, said = run_plain(path)

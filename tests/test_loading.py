@@ -59,6 +59,12 @@ def test_statistics_keep_no_batch():
     assert most <= 2  # the new one, and the one that the loop still names
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_buckets_of_no_size(size):
+    with pytest.raises(ValueError, match=f"batch_size={size}: give at least 1"):
+        length_buckets([3, 1, 2], size, torch.Generator())
+
+
 def test_no_pixels():
     with pytest.raises(ValueError, match="no pixels"):
         channel_statistics([])

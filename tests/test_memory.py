@@ -17,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, _len_torch_dispatch_stack
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from course_utils import holders as holders_module
 from course_utils import meter as meter_module
@@ -510,6 +510,41 @@ def test_ctrl_c_in_a_module_is_over_with_the_next_step_and_the_block():
     del first, third
 
 
+def test_parameters_used_without_gradients_outside_modules_are_parameters():
+    weight = nn.Parameter(torch.ones(100))
+    with MemoryMeter("cpu") as meter, torch.no_grad():
+        product = weight * 2
+        assert meter.by_kind()["parameters"] == 400
+        assert meter.by_kind()["activations"] == 0
+    del product
+
+
+def test_what_is_watched_outside_the_block_is_not_in_the_timeline():
+    meter = MemoryMeter("cpu")
+    before, after = torch.zeros(10), torch.zeros(20)
+    meter.watch(before)
+    assert meter.timeline[-1].sum() == 40
+    with meter:
+        assert meter.timeline[-1].sum() == 40
+    meter.watch(after)
+    assert meter.live == 120
+    assert meter.timeline[-1].sum() == 40
+
+
+def test_a_block_that_cannot_begin_leaves_nothing_behind(monkeypatch):
+    def hooks():
+        return len(meter_module.module_hooks._global_forward_hooks)
+
+    def fail(device):
+        raise RuntimeError("no such device")
+
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", fail)
+    before = hooks()
+    with pytest.raises(RuntimeError, match="no such device"):
+        memory_budget("1 MiB", "cuda").__enter__()
+    assert hooks() == before
+
+
 def test_a_module_within_itself_stays_what_runs():
     class Twice(nn.Module):
         def forward(self, x, again=True):
@@ -611,12 +646,22 @@ def test_the_table_names_what_holds_the_bytes():
         assert meter.live == live - 360  # to look for names keeps nothing alive
         text = meter.table(2)
     lines = text.splitlines()
-    assert lines[0].split() == ["bytes", "tensors", "kind", "module", "made", "by", "held", "by"]
+    assert lines[0].split() == ["bytes", "tensors", "kind", "module", "held", "by", "made", "by"]
     assert len(lines) == 4
     assert "(the rest)" in lines[3]
     assert "0x" not in text
     assert "/" not in text.replace(" / ", "")
     gc.collect()
+
+
+def test_a_long_line_of_code_is_cut_in_the_table_and_who_holds_stands_before_it():
+    with MemoryMeter("cpu") as meter:
+        batch = torch.zeros(2, 3) + torch.zeros(2, 3) + torch.zeros(2, 3) + torch.zeros(2, 3)
+        line = meter.table().splitlines()[1]
+    assert len(line) == 110
+    assert "  batch in test_a_long_line" in line
+    assert line.endswith("…")
+    del batch
 
 
 class Hostile:
@@ -893,6 +938,23 @@ def test_a_budget_gives_all_of_them_one_type(error, expected):
     assert caught.type is kind
 
 
+def test_find_batch_size_frees_what_an_error_in_a_cycle_keeps():
+    def step(size):
+        batch = torch.zeros(size, 1000)
+        try:
+            batch * 2
+        except torch.OutOfMemoryError as error:
+            kept = error  # its traceback leads to this frame, and so to batch and to itself
+            raise kept from None
+
+    gc.disable()
+    try:
+        with memory_budget(4000 * 20, "cpu"):
+            assert find_batch_size(step) == 10
+    finally:
+        gc.enable()
+
+
 def test_find_batch_size_when_none_fits_and_other_errors():
     with memory_budget("1 KiB", "cpu"):
         assert find_batch_size(lambda size: torch.zeros(size, 1000)) == 0
@@ -1031,6 +1093,23 @@ def test_batches_of_a_loader_are_counted_when_they_are_used(workers):
         del batch
         gc.collect()
         assert meter.live <= 120  # the data set itself, if it was read here
+
+
+class Wasteful(Dataset):
+    """Items that take 1 MB to make, and are small."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.zeros(250_000)[:5] + index
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are copies of the process on Linux only")
+def test_a_budget_does_not_bind_the_workers_of_a_loader():
+    loader = DataLoader(Wasteful(), batch_size=2, num_workers=1, multiprocessing_context="fork")
+    with memory_budget("100 KiB", "cpu"):
+        assert [batch[:, 0].tolist() for batch in loader] == [[0, 1], [2, 3]]
 
 
 def test_compiled_functions_run_uncompiled_and_are_counted():

@@ -186,6 +186,18 @@ def test_titles(figures):
     assert figures[0].get_suptitle() == "a finding"
 
 
+@pytest.mark.parametrize("titles", [np.array(["a", "b"]), np.array(["", "b"])])
+def test_titles_in_an_array(titles, figures):
+    show_images(torch.rand(2, 4, 4), titles, **WORDS)
+    assert [ax.get_title() for ax in figures[0].axes] == titles.tolist()
+
+
+@pytest.mark.parametrize("columns", [0, -1])
+def test_a_number_of_columns_that_is_none(columns):
+    with pytest.raises(ValueError, match=f"columns={columns}: give at least 1"):
+        show_images(torch.rand(2, 4, 4), columns=columns, **WORDS)
+
+
 @pytest.mark.parametrize("titles", [[], ["a"], ["a", "b", "c"]])
 def test_a_wrong_number_of_titles(titles):
     with pytest.raises(ValueError, match=f"{len(titles)} titles for 2 images: give one for each"):
@@ -372,6 +384,12 @@ def test_paths_are_drawn_over_a_surface(figures):
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["SGD", "Adam", "start"]
 
 
+@pytest.mark.parametrize("lines", [None, {}])
+def test_a_plot_of_nothing_is_refused(lines):
+    with pytest.raises(ValueError, match="there is nothing to plot: give lines"):
+        show_plot(lines, **AXES, **WORDS)
+
+
 def test_a_transposed_surface_is_refused():
     with pytest.raises(TypeError, match="number of columns in z"):
         show_plot(surface=(torch.ones(5), torch.ones(7), torch.rand(5, 7)), **AXES, **WORDS)
@@ -504,10 +522,13 @@ def test_bars_have_errors_if_asked(figures):
 
 
 def test_bars_need_a_number_for_each_name():
-    with pytest.raises(ValueError, match="shape mismatch"):
-        plotting.show_bars(
-            {"before": [1, 2], "after": [1, 2, 3]}, ["a", "b"], xlabel="class", ylabel="count", **WORDS
-        )
+    for values in ([1], [1, 2, 3]):  # of one value matplotlib would draw every bar
+        with pytest.raises(ValueError, match="after: give 2 values, one for each name"):
+            plotting.show_bars(
+                {"before": [1, 2], "after": values}, ["a", "b"], xlabel="class", ylabel="count", **WORDS
+            )
+    with pytest.raises(ValueError, match="there are no bars: give groups"):
+        plotting.show_bars({}, ["a", "b"], xlabel="class", ylabel="count", **WORDS)
 
 
 def test_a_timeline_shows_each_piece(figures):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from notebook_tools import ROOT, notebooks, read_notebook, syllabus
+from notebook_tools import ROOT, exercises, notebooks, read_notebook, syllabus
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMAND = re.compile(r"^<!-- command: (\w+) -->\n```bash\n(.*?)^```$", re.S | re.M)
@@ -69,6 +69,15 @@ def test_chapters_are_those_of_the_syllabus_and_the_built_ones_are_linked():
     ready = {file: state for _, _, file, _, _, state in rows if file}
     assert ready == {path.relative_to(ROOT).as_posix(): "ready" for path in notebooks()}
     assert {state for _, _, file, _, _, state in rows if not file} <= {"planned"}
+
+
+def test_exercises_and_hours_of_the_core_are_those_of_its_chapters():
+    core = [read_notebook(path) for path in notebooks()]
+    times = [re.search(r"^\| \*\*Time\*\* \| about (\w+) hours, ", nb.cells[0].source, re.M) for nb in core]
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    hours = sum(words.index(time[1]) for time in times)
+    total = sum(len(exercises(nb)) for nb in core)
+    assert f"core path: {total} exercises, about {hours} hours;" in README
 
 
 def test_both_commands_start_from_a_clean_clone():

@@ -2,8 +2,8 @@
 
 Clones the committed course, installs it from its own files into a fresh environment, and runs its tests
 there: once with the lower bounds of requirements.txt and once with the newest versions that pip finds. So
-`--only newest` tells whether a new release of PyTorch breaks anything, and `PIP_PRE=1` before the command
-tries what is not released yet. Prints a table of versions and results; the status is 1 if anything failed.
+`--only newest` tells whether a new release of PyTorch breaks anything. Prints a table of versions and
+results; the status is 1 if anything failed.
 
 Takes the time of a download and of the suite for each, and 12 GB of disk in $TMPDIR, freed after each.
 """
@@ -67,6 +67,7 @@ def versions(python: Path) -> dict[str, str]:
 def run_tests(python: Path, course: Path, options: list[str]) -> str:
     """Run `pytest --nbval` in the clone and show what it says; return its closing line."""
     command = [python, "-m", "pytest", "--nbval", "-q", "--color=no", *options]
+    line = "nothing was said"
     with subprocess.Popen(
         command, cwd=course, env=ENVIRONMENT, stdout=subprocess.PIPE, encoding="utf-8"
     ) as pytest:

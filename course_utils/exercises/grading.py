@@ -80,8 +80,8 @@ class Exercise:
         print(verdict.text)
         if verdict.mark == "✔":
             module = self.reference.__module__.rpartition(".")[2]
-            for line in progress.record(f"{module}.{self.name}"):
-                print(f"  progress  {line}")
+            if told := progress.record(f"{module}.{self.name}"):
+                print(f"  progress  {told}")
 
     def grade(self, answer: Callable) -> Verdict:
         """Judge `answer` under PyTorch's defaults; leave random states and settings as they were."""
