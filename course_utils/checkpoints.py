@@ -223,7 +223,7 @@ def restore_training(state: Mapping[str, Any], model: nn.Module, optimizer: Opti
     kept = io.BytesIO()  # in the CPU's memory: a GPU may have no room
     torch.save(training_state(model, optimizer, **parts), kept)
     kept.seek(0)
-    before = torch.load(kept, map_location="cpu", weights_only=False)  # no stranger's: of this very run
+    before = torch.load(kept, map_location="cpu", weights_only=True)
     parts = {"model": model, "optimizer": optimizer, **parts}
     try:
         for name in {**state["kinds"], **before["kinds"]}:
