@@ -160,6 +160,7 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         (torch.randn(50, 10), torch.randint(10, (50,)), 8),
         (torch.tensor([[2.0, 0], [0, 1], [3, 0]]), torch.tensor([0, 0, 0]), 3),
         (torch.tensor([[2.0, 0], [0, 1]]), torch.tensor([0, 1]), 2),
+        (torch.tensor([[300.0, 0], [200, 0], [250, 0]]), torch.tensor([1, 1, 1]), 3),
     ],
     mistakes={
         "right predictions are among them: a close call has a large loss, too": lambda z, t, k: _ranked(
@@ -173,6 +174,10 @@ def _losses(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         ),
         "sorted by how sure the network was; expected: by the loss, which is large where the *right* class "
         "has a small probability": lambda z, t, k: _ranked(z, t, k, lambda z, t: z.softmax(1).amax(1)),
+        "a probability below 10⁻⁴⁵ is 0 in float32, so that the very worst ones tie: sort by the loss, which "
+        "cross_entropy takes from the logits": lambda z, t, k: _ranked(
+            z, t, k, lambda z, t: -z.softmax(1)[range(len(t)), t]
+        ),
         "these are places in the list of the wrong predictions; expected: places in the batch": (
             lambda z, t, k: _losses(z, t)[z.argmax(1) != t].argsort(descending=True)[:k]
         ),
@@ -217,6 +222,7 @@ def _shared(one: torch.Tensor, other: torch.Tensor) -> bool:
 def _moved(answer: Callable, parameters: list, velocities: list, lr: float, momentum: float) -> Result:
     """momentum_step(parameters, velocities, lr, momentum)"""
     own, gradients = list(parameters), [None if p.grad is None else p.grad.clone() for p in parameters]
+    addresses = [p.data_ptr() for p in own]
     returned = answer(parameters, velocities, lr, momentum)
     wrong = None
     if returned is not None:
@@ -232,6 +238,8 @@ def _moved(answer: Callable, parameters: list, velocities: list, lr: float, mome
             "the list holds new tensors, and the parameters themselves, which the model uses, have not "
             "changed: update them in place, parameter -= ...",
         )
+    elif addresses != [p.data_ptr() for p in own]:
+        wrong = "a parameter gets new memory, and its views keep the old values: write into it, p -= ..."
     elif any(not p.requires_grad for p in own):
         wrong = "it switches requires_grad off: the next backward would fail"
     elif any((p.grad is None) != (g is None) for p, g in zip(own, gradients, strict=True)):
@@ -386,8 +394,6 @@ def _watched(answer: type, patience: int, values: list[float]) -> Result:
         stops.append(bool(stop) if isinstance(stop, np.bool_) else stop)
         if not _holds(model, epoch):
             return Result(..., "step changes the model: it only looks, restore gives the weights back")
-        if stops[-1] is True:
-            break
     for stop in stops:
         if not isinstance(stop, bool):
             return Result({"step returns": stops})
@@ -396,7 +402,7 @@ def _watched(answer: type, patience: int, values: list[float]) -> Result:
         return Result(found, "it has no attribute `best`")
     if stops == _stops(patience, values):
         best = float(stopping.best)
-        expected = min(values[: len(stops)])
+        expected = np.nanmin(values).item()
         if best != expected:
             return Result(found, f"best is {best:g} after the values so far; expected: {expected:g}")
         _mark(model, 99)
@@ -411,11 +417,26 @@ def _watched(answer: type, patience: int, values: list[float]) -> Result:
                 "restore gives back only a part of the model: state_dict() holds parameters and buffers, "
                 "such as BatchNorm's running statistics",
             )
-        _mark(model, 98)
+        parameters, fresh = list(model.parameters()), _mark(copy.deepcopy(model), 98)
+        stopping.restore(fresh)
+        if _holds(fresh, 98):
+            return Result(found, "restore changes another model than the one that it is given")
+        if not _holds(fresh, epoch):
+            return Result(
+                found, "restore works once: the second time the weights are others, so a copy is missing"
+            )
+        stopping.restore(model)
+        if any(new is not old for new, old in zip(model.parameters(), parameters, strict=True)):
+            return Result(
+                found,
+                "restore puts new parameters into the model, and the optimizer goes on with the old ones: "
+                "copy the values into those that are there, without assign=True",
+            )
+        answer(patience).step(expected - 1, _mark(fresh, 97))
         stopping.restore(model)
         if not _holds(model, epoch):
             return Result(
-                found, "restore works once: the second time the weights are others, so a copy is missing"
+                found, "a second EarlyStopping changes what the first one has kept: keep it in `self`"
             )
     return Result(found)
 
@@ -433,10 +454,11 @@ def _restored(got: int, best: int, steps: int) -> str:
     return f"restore gives back the weights of epoch {got + 1}; expected: those of epoch {best + 1}, the best"
 
 
-def _mark(model: nn.Module, epoch: int) -> None:
+def _mark(model: nn.Module, epoch: int) -> nn.Module:
     with torch.no_grad():
         for tensor in model.state_dict().values():
             tensor.fill_(epoch)
+    return model
 
 
 def _holds(model: nn.Module, epoch: int) -> bool:
@@ -448,8 +470,6 @@ def _stops(patience: int, values: list[float]) -> list[bool]:
     for value in values:
         best, waited = (value, 0) if value < best else (best, waited + 1)
         stops.append(waited >= patience)
-        if stops[-1]:
-            break
     return stops
 
 
@@ -490,6 +510,21 @@ class _OneTooLate(_Stopping):
 class _OneTooEarly(_Stopping):
     def stop(self) -> bool:
         return self.waited >= max(1, self.patience - 1)
+
+
+class _OnceOnly(_Stopping):
+    def stop(self) -> bool:
+        return self.waited == self.patience
+
+
+class _ByMuch(_Stopping):
+    def better(self, value: float) -> bool:
+        return value < self.best - 1e-4
+
+
+class _NotANumber(_Stopping):
+    def better(self, value: float) -> bool:
+        return not value >= self.best
 
 
 class _NeverReset(_Stopping):
@@ -547,10 +582,16 @@ class _Upside(_Stopping):
         (2, [0.5, 0.0, 0.25, 0.125, -1.0]),
         (2, [-1.0, -3.0, -2.0, -4.0, -3.5, -3.0]),
         (2, [1e30, 9e29, 8e29, 8.5e29, 7e29]),
+        (2, [5.0, 6.0, 7.0, 8.0, 4.0, 4.5]),
+        (2, [1.0, 0.99995, 1.0, 1.0]),
+        (2, [5.0, math.nan, math.nan, 4.0]),
     ],
     call=_watched,
     mistakes={
         "an equal value counts as better; expected: only a smaller one": _EqualCounts,
+        "after its first True it says False, though nothing was better: `>=` patience, not `==`": _OnceOnly,
+        "it overlooks a value that is a little smaller; expected: any smaller value is better": _ByMuch,
+        "NaN counts as better, as in `not value >= best`: all comparisons with NaN are False": _NotANumber,
         "it stops one epoch too late": _OneTooLate,
         "it stops one epoch too early": _OneTooEarly,
         "a better value does not set the counter back to 0": _NeverReset,
@@ -582,17 +623,19 @@ class EarlyStopping:
 
 def _guess(answer: Callable, counts: torch.Tensor) -> Result:
     """prior_bias(counts)"""
-    bias = answer(counts)
-    if bias is None:
-        return Result(..., "it returns None: is there a `return`?")
-    if not isinstance(bias, torch.Tensor):
-        return Result(..., f"it returns {kind_of(bias)}; expected: a tensor (C,)")
-    if bias.shape != counts.shape:
-        return Result(..., f"its shape is {tuple(bias.shape)}; expected: {tuple(counts.shape)}")
-    if bias.dtype != torch.get_default_dtype():
-        default = torch.get_default_dtype()
-        return Result(..., f"its dtype is {bias.dtype}; expected: the default type, here {default}")
-    return Result({"softmax(bias)": bias.softmax(0)})
+    wrong = None
+    for default in (torch.float64, torch.float32):
+        torch.set_default_dtype(default)
+        bias = answer(counts)
+        if bias is None:
+            return Result(..., "it returns None: is there a `return`?")
+        if not isinstance(bias, torch.Tensor):
+            return Result(..., f"it returns {kind_of(bias)}; expected: a tensor (C,)")
+        if bias.shape != counts.shape:
+            return Result(..., f"its shape is {tuple(bias.shape)}; expected: {tuple(counts.shape)}")
+        if bias.dtype != default:
+            wrong = f"where the default type is {default}, its dtype is {bias.dtype}; expected: the default"
+    return Result({"softmax(bias)": bias.softmax(0, dtype=torch.float32)}, wrong)
 
 
 @exercise(
@@ -627,7 +670,11 @@ class _Broken(Exception):
     """What a function of the cases raises."""
 
 
-def _draws(kinds: str, fails: bool = False) -> Callable:
+class _Pressed(KeyboardInterrupt):
+    """The same for the stop button, whose error is no `Exception`."""
+
+
+def _draws(kinds: str, fails: type[BaseException] | None = None) -> Callable:
     """A function that draws from PyTorch (t), NumPy (n) and Python (p), reseeds (s), or raises at its end."""
 
     def function() -> list:
@@ -642,12 +689,12 @@ def _draws(kinds: str, fails: bool = False) -> Callable:
             else:
                 torch.manual_seed(5), np.random.seed(5), random.seed(5)
         if fails:
-            raise _Broken("the function failed")
+            raise fails("the function failed")
         return drawn
 
     names = {"t": "PyTorch", "n": "NumPy", "p": "Python", "s": "new seeds"}
     function.__qualname__ = "draws from " + ", ".join(dict.fromkeys(names[kind] for kind in kinds))
-    function.__qualname__ += " and fails" * fails
+    function.__qualname__ += {None: "", _Broken: " and fails", _Pressed: " and is interrupted"}[fails]
     return function
 
 
@@ -675,7 +722,7 @@ def _quietly(answer: Callable, function: Callable) -> Result:
 
     try:
         result = answer(counted)
-    except _Broken:
+    except (_Broken, _Pressed):
         outcome["raises"] = True
     after = _streams()
     torch.set_rng_state(states[0]), np.random.set_state(states[1]), random.setstate(states[2])
@@ -683,7 +730,7 @@ def _quietly(answer: Callable, function: Callable) -> Result:
     torch.set_rng_state(states[0]), np.random.set_state(states[1]), random.setstate(states[2])
     try:
         function_result = function()
-    except _Broken:
+    except (_Broken, _Pressed):
         if "raises" not in outcome:
             return Result(..., "the function's error is swallowed: it must pass through")
     if "raises" in outcome and function_result is not None:
@@ -721,7 +768,7 @@ def _kept(
 
         try:
             result = function()
-        except _Broken:
+        except (_Broken, _Pressed):
             if safely:
                 restore()
             raise
@@ -737,7 +784,8 @@ def _kept(
         (_draws("tnp"),),
         (_draws("ppnt"),),
         (_draws("stn"),),
-        (_draws("tnp", fails=True),),
+        (_draws("tnp", fails=_Broken),),
+        (_draws("tnp", fails=_Pressed),),
     ],
     call=_quietly,
 )
@@ -757,11 +805,12 @@ def _trained(answer: Callable, sizes: list[int], accumulate: int) -> Result:
             p.copy_(torch.randn(p.shape, generator=generator))
     for p in model.parameters():
         p.grad = torch.full_like(p, 3.0)  # left over from earlier work
-    seen, states, graphs, alive = [], [], [], []
+    seen, modes, states, graphs, alive = [], [], [], [], []
 
     def before(module: nn.Module, args: tuple) -> torch.Tensor:
         """Give the model a copy, which the graph keeps for backward; count the copies still kept."""
         seen.append(len(args[0]))
+        modes.append(module.training)
         alive.append(sum(not kept.expired() for kept in graphs))
         rows = args[0].clone()
         graphs.append(StorageWeakRef(rows.untyped_storage()))
@@ -782,6 +831,10 @@ def _trained(answer: Callable, sizes: list[int], accumulate: int) -> Result:
             f"{max(alive) + 1} graphs are in memory at once: call backward for each batch, which frees its "
             "graph, before the next forward pass"
         )
+    elif seen != sizes:
+        wrong = f"the model saw batches of {seen}; expected: each batch once, as it is: {sizes}"
+    elif not all(modes):
+        wrong = "it switches the model to eval(): leave it in the mode in which it is"
     return Result({"returned": steps, "steps taken": len(states), "weights after each step": states}, wrong)
 
 
@@ -924,7 +977,10 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
         root.addHandler(ear)
         root.setLevel(logging.WARNING)
         try:
-            loggers = [answer(name, str(path)) for _ in range(calls)]
+            loggers, given = [], []
+            for _ in range(calls):
+                loggers.append(answer(name, str(path)))
+                given += logging.getLogger(name).handlers
             for logger in loggers:
                 if not isinstance(logger, logging.Logger):
                     return Result(logger)
@@ -935,6 +991,7 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
             lines = path.read_text(encoding="utf-8").splitlines()
             own = [*logging.getLogger(loggers[-1].name).handlers]
             elsewhere = [type(handler).__name__ for handler in own if _elsewhere(handler, path)]
+            left = [h for h in given if h not in own and getattr(h, "stream", None) is not None]
             added = set(root.handlers) - {*before[0], ear}
         finally:
             handlers = list(root.handlers)
@@ -942,6 +999,8 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
                 if handler not in before[0]:
                     root.removeHandler(handler)
                     handler.close()
+            for handler in given:
+                handler.close()
             for handler in set(before[0]) - set(handlers):
                 root.addHandler(handler)
             root.setLevel(before[1])
@@ -953,13 +1012,17 @@ def _logged(answer: Callable, messages: list[tuple[str, str]], calls: int) -> Re
     if lines[:1] != ["INFO from yesterday"]:
         return Result(..., "what was in the file is gone: append to it, mode='a', which is the default")
     if not own:
-        why = "`hasHandlers` also asks the parents; `handlers` are its own"
+        why = "nothing that it is told reaches the file"
+        if "hasHandlers" in getattr(getattr(answer, "__code__", None), "co_names", ()):
+            why = "`hasHandlers` also asks the parents; `handlers` are its own"
         if added:
             why = "basicConfig sets up the root logger, so that every library's messages go into the file"
         return Result(..., f"the logger has no handler of its own: {why}")
     wrong = None
     if ear.heard:
         wrong = "the messages also go on to the root logger: set logger.propagate = False"
+    elif left:
+        wrong = "a handler that was taken away still holds the file open: close() it, or keep it as it is"
     elif elsewhere:
         wrong = f"the messages also go elsewhere, by a {elsewhere[0]}; expected: only into the file"
     return Result(lines, wrong)

@@ -153,8 +153,14 @@ def by_topk(logits, targets, k):
 
 
 def by_sorting(logits, targets, k):
-    probability = logits.softmax(dim=1).gather(1, targets[:, None]).squeeze(1)
+    probability = logits.log_softmax(dim=1).gather(1, targets[:, None]).squeeze(1)
     order = [i for i in probability.argsort().tolist() if logits[i].argmax() != targets[i]]
+    return torch.tensor(order[:k], dtype=torch.int64)
+
+
+def by_probability(logits, targets, k):
+    probability = logits.softmax(dim=1).gather(1, targets[:, None]).squeeze(1)
+    order = [i for i in probability.argsort(stable=True).tolist() if logits[i].argmax() != targets[i]]
     return torch.tensor(order[:k], dtype=torch.int64)
 
 
@@ -222,6 +228,13 @@ def by_replacing(parameters, velocities, lr, momentum):
             continue
         velocities[i] = momentum * velocities[i] + p.grad
         p.data.sub_(velocities[i], alpha=lr)
+
+
+def new_memory(parameters, velocities, lr, momentum):
+    for i, p in enumerate(parameters):
+        if p.grad is not None:
+            velocities[i] = momentum * velocities[i] + p.grad
+            p.data = p.data - lr * velocities[i]
 
 
 def new_parameters(parameters, velocities, lr, momentum):
@@ -499,7 +512,49 @@ class WithNumPy(Stopping):
     def step(self, value, model):
         super().step(value, model)
         self.values = np.append(self.values, value)
-        return len(self.values) - 1 - self.values.argmin() >= self.patience
+        return len(self.values) - 1 - np.nanargmin(self.values) >= self.patience
+
+
+class OnceOnly(Stopping):
+    def step(self, value, model):
+        super().step(value, model)
+        return self.epoch - self.best_epoch == self.patience
+
+
+class BetterByMuch(Stopping):
+    def is_better(self, value):
+        return value < self.best - 1e-4
+
+
+class NotWorse(Stopping):
+    def is_better(self, value):
+        return not value >= self.best
+
+
+class InTheClass(Stopping):
+    """What it keeps is an attribute of the class, which all objects share."""
+
+    kept = {}  # noqa: RUF012
+
+    def restore(self, model):
+        model.load_state_dict(self.kept)
+
+    def copy_of(self, model):
+        self.kept.update(super().copy_of(model))
+
+
+class KnowsItsModel(Stopping):
+    def step(self, value, model):
+        self.model = model
+        return super().step(value, model)
+
+    def restore(self, model):
+        super().restore(self.model)
+
+
+class Assigns(Stopping):
+    def restore(self, model):
+        model.load_state_dict(copy.deepcopy(self.state), assign=True)
 
 
 class RestoresInStep(Stopping):
@@ -518,7 +573,7 @@ def by_logs(counts):
 
 
 def shifted(counts):
-    bias = counts.double().log().float()
+    bias = counts.double().log().to(torch.get_default_dtype())
     return bias - bias.mean()
 
 
@@ -552,6 +607,10 @@ def log_plus_one(counts):
 
 def logit(counts):
     return (counts / counts.sum()).logit()
+
+
+def in_float32(counts):
+    return counts.float().log()
 
 
 def in_double(counts):
@@ -635,6 +694,23 @@ def without_finally(function):
     random.setstate(states[0])
     np.random.set_state(states[1])
     torch.set_rng_state(states[2])
+    return result
+
+
+def without_the_button(function):
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+    def back():
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+    try:
+        result = function()
+    except Exception:
+        back()
+        raise
+    back()
     return result
 
 
@@ -868,6 +944,23 @@ def each_batch(model, optimizer, batches, accumulate):
     return len(batches)
 
 
+def in_eval_mode(model, optimizer, batches, accumulate):
+    model.eval()
+    return by_enumerate(model, optimizer, batches, accumulate)
+
+
+def sample_by_sample(model, optimizer, batches, accumulate):
+    for start in range(0, len(batches), accumulate):
+        group = batches[start : start + accumulate]
+        total = sum(len(targets) for _, targets in group)
+        optimizer.zero_grad()
+        for inputs, targets in group:
+            for pair in zip(inputs.split(1), targets.split(1), strict=True):
+                (F.cross_entropy(model(pair[0]), pair[1]) / total).backward()
+        optimizer.step()
+    return math.ceil(len(batches) / accumulate)
+
+
 def returns_nothing(model, optimizer, batches, accumulate):
     by_enumerate(model, optimizer, batches, accumulate)
 
@@ -924,6 +1017,24 @@ def by_remembering(name, path):
     if name not in known_names:
         known_names.add(name)
         logger.addHandler(handler_for(path))
+    return logger
+
+
+def clears_only(name, path):
+    logger = logger_with(name)
+    logger.handlers.clear()
+    logger.addHandler(handler_for(path))
+    return logger
+
+
+registry = []
+
+
+def set_up_once(name, path):
+    logger = logger_with(name)
+    if not registry:
+        registry.append(handler_for(path))
+        logger.addHandler(registry[0])
     return logger
 
 
@@ -1044,8 +1155,10 @@ WRONG = {
         (mean_loss, "error"),
         (topk_too_many, "fill up the rest"),
         (by_list, "empty list"),
+        (by_probability, "is 0 in float32"),
     ],
     "momentum_step": [
+        (new_memory, "new memory"),
         (new_parameters, "new tensors"),
         (new_names, "nothing changes"),
         (without_no_grad, "leaf Variable"),
@@ -1085,11 +1198,18 @@ WRONG = {
         (FromTen, "that a loss may exceed"),
         (FromAMillion, "that a loss may exceed"),
         (NoneOrZero, "`not 0.0` is True"),
+        (OnceOnly, "not `==`"),
+        (BetterByMuch, "a little smaller"),
+        (NotWorse, "NaN counts as better"),
+        (InTheClass, "a second EarlyStopping"),
+        (KnowsItsModel, "another model"),
+        (Assigns, "assign=True"),
     ],
     "prior_bias": [
         (shares, "these are the shares"),
         (plain_counts, "these are the counts"),
-        (whole_counts, "expected: the default type"),
+        (whole_counts, "these are the counts"),
+        (in_float32, "its dtype is torch.float32"),
         (softmax_of_counts, "its inverse"),
         (negative_log, "sign is wrong"),
         (log_plus_one, "log(1 + count)"),
@@ -1102,6 +1222,7 @@ WRONG = {
         (only_torch, "NumPy and Python would draw"),
         (without_python, "Python would draw"),
         (without_finally, "in `finally`"),
+        (without_the_button, "in `finally`"),
         (swallows, "swallowed"),
         (forgets_return, "is there a `return`"),
         (decorator, "returns a function"),
@@ -1124,6 +1245,8 @@ WRONG = {
         (one_big_batch, "at once"),
         (each_batch, "expected"),
         (returns_nothing, "None"),
+        (in_eval_mode, "eval()"),
+        (sample_by_sample, "each batch once, as it is"),
     ],
     "file_logger": [
         (adds_each_time, "several times"),
@@ -1136,6 +1259,8 @@ WRONG = {
         (into_two_files, "by a FileHandler"),
         (by_basic_config, "sets up the root logger"),
         (asks_the_parents, "`hasHandlers` also asks"),
+        (set_up_once, "nothing that it is told"),
+        (clears_only, "still holds the file open"),
         (root_logger, "getLogger(name)"),
         (returns_handler, "FileHandler"),
     ],
