@@ -9,7 +9,7 @@ if workers of a `DataLoader` start anew in each epoch: persistent ones keep rand
 """
 
 import contextlib
-import io
+import copy
 import math
 import os
 import random
@@ -50,7 +50,6 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         try:
             torch.save(dict(state), file)
             size = file.tell()
-            file.flush()
             torch.load(temporary, map_location="cpu", mmap=True, weights_only=True)  # reads no tensor
         except Exception as error:
             for trouble in (error, error.__context__):  # torch hides the error of a full disk
@@ -220,10 +219,7 @@ def restore_training(state: Mapping[str, Any], model: nn.Module, optimizer: Opti
         CheckpointError: the state does not fit. Then nothing has been changed.
         ValueError: as in `training_state`.
     """
-    kept = io.BytesIO()  # in the CPU's memory: a GPU may have no room
-    torch.save(training_state(model, optimizer, **parts), kept)
-    kept.seek(0)
-    before = torch.load(kept, map_location="cpu", weights_only=True)
+    before = _copied(training_state(model, optimizer, **parts))
     parts = {"model": model, "optimizer": optimizer, **parts}
     try:
         for name in {**state["kinds"], **before["kinds"]}:
@@ -241,6 +237,17 @@ def restore_training(state: Mapping[str, Any], model: nn.Module, optimizer: Opti
             "the state does not fit, and nothing was changed. Restore with the same parts as those that were "
             f"saved. Cause: {type(error).__name__}: {error}"
         ) from error
+
+
+def _copied(state: Any) -> Any:
+    """Return a copy whose tensors are in the CPU's memory: a GPU may have no room."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        copied = copy.copy(state)  # with the versions that a module's state_dict has as an attribute
+        copied.update((name, _copied(value)) for name, value in state.items())
+        return copied
+    return [_copied(value) for value in state] if type(state) is list else copy.deepcopy(state)
 
 
 def _restore(state: Mapping[str, Any], parts: Mapping[str, Any]) -> None:

@@ -322,8 +322,7 @@ class MemoryMeter(TorchDispatchMode):
 
     def _leave_module(self, module: nn.Module, args: tuple, result: Any) -> None:
         if self._counts_here() and module in self._stack:
-            while self._stack.pop() is not module:  # those that an interrupt has ended
-                pass
+            self._stack.pop()
 
     def _know(self, module: nn.Module) -> None:
         """Count the parameters and buffers that the module itself has."""

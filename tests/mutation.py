@@ -3,7 +3,7 @@
 Each solution in the notebooks is changed in one place at a time, mechanically: an operator, a constant, an
 argument, a condition, a line. The exercise's checker grades every such mutant, in a process of its own.
 A mutant that it accepts either does what the solution does, for a reason that `mutants_alike.toml` gives,
-or shows something that the checker does not look at. Fails if the checkers refuse less than 95 % of the
+or shows something that the checker does not look at. Fails if the checkers refuse less than 99.9 % of the
 mutants that behave differently, and if an entry of that file names no accepted mutant.
 
 Needs Linux: every mutant is graded in a fork of a process that has imported what its chapter imports.
@@ -28,7 +28,7 @@ from notebook_tools import code_cells, exercises, notebooks, parsed, read_notebo
 from course_utils.exercises.grading import Exercise
 
 ALIKE = Path(__file__).with_name("mutants_alike.toml")
-LEAST = 0.95  # the share of the mutants that behave differently which must be refused
+LEAST = 0.999  # the share of the mutants that behave differently which must be refused
 SECONDS = 60  # how long one mutant may take; the checkers' own limits are far below
 FORK = multiprocessing.get_context("fork")
 
@@ -203,6 +203,8 @@ def graded(checker: Exercise, source: str, namespace: dict) -> dict[str, str]:
     if _mark(checker, source, namespace) != "✔":
         raise ValueError(f"the solution of {checker.name} does not pass: mutants would prove nothing")
     checker.seconds = own
+    if _forked(checker, source, namespace) != "✔":
+        raise ValueError(f"the solution of {checker.name} takes too long: a mutant's ✘ would prove nothing")
     modules = {name for name, value in namespace.items() if isinstance(value, types.ModuleType)}
     return {c: _forked(checker, mutant, namespace) for c, mutant in mutants(source, modules).items()}
 
@@ -259,7 +261,7 @@ def report(marks: dict[str, dict[str, str]], alike: dict[str, dict[str, str]]) -
         stale += [f"{name}: {change}" for change in same if change not in passed]
     share = totals[1] / max(1, totals[0] - totals[2])
     lines.append(f"{'all':20}" + "".join(f"{total:10}" for total in totals))
-    lines.append(f"refused of those that behave differently: {share:.2%}; at least {LEAST:.0%} must be")
+    lines.append(f"refused of those that behave differently: {share:.2%}; at least {LEAST:.1%} must be")
     if missed:
         lines += ["", f"missed: mend the checker, or say in {ALIKE.name} why it is alike", *missed]
     if stale:

@@ -100,17 +100,21 @@ def run(surroundings: Surroundings, names: list[str]) -> str:
 def main() -> int:
     """Run what the command line asks for, and print the table; return 1 if anything failed."""
     parser = argparse.ArgumentParser(description="Run the notebooks in other surroundings.")
-    parser.add_argument("notebook", nargs="*", default=["notebooks"], help="default: all of the course")
+    parser.add_argument("notebook", nargs="*", help="default: all of the course")
     parser.add_argument("--only", choices=SURROUNDINGS, action="append", help="may be given again")
     arguments = parser.parse_args()
     for name in arguments.notebook:
-        if not (ROOT / name).exists() or Path(name).is_absolute() or ".." in Path(name).parts:
+        tracked = subprocess.run(
+            ["git", "ls-files", "--error-unmatch", "--", name], cwd=ROOT, capture_output=True
+        )
+        if Path(name).is_absolute() or tracked.returncode:
             parser.error(
-                f"{name}: name a notebook from the root of the course, such as notebooks/01_tensors.ipynb."
+                f"{name}: name a notebook from the root of the course, such as notebooks/01_tensors.ipynb, "
+                "that is committed."
             )
     said = {}
     for name in arguments.only or SURROUNDINGS:
-        said[name] = run(SURROUNDINGS[name], arguments.notebook)
+        said[name] = run(SURROUNDINGS[name], arguments.notebook or ["notebooks"])
         print(f"{name:<24}{said[name]}", flush=True)
     return int(any(text.startswith("FAILED") for text in said.values()))
 

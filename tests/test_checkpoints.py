@@ -158,6 +158,15 @@ def test_zip_tools_find_no_fault(path):
         assert whole.testzip() is None
 
 
+def test_what_was_saved_is_tried_without_reading_its_tensors(path, monkeypatch):
+    load, asked = torch.load, []
+    monkeypatch.setattr(
+        "torch.load", lambda *args, **options: asked.append(options) or load(*args, **options)
+    )
+    save_checkpoint(path, STATE)
+    assert [(options["mmap"], options["weights_only"]) for options in asked] == [(True, True)]
+
+
 def test_ctrl_c_while_saving_leaves_no_file(path, monkeypatch):
     def press(*_):
         raise KeyboardInterrupt
@@ -629,6 +638,19 @@ def test_a_broken_state_changes_nothing(broken):
     with pytest.raises(CheckpointError, match="the state "):
         restore_training(state, **parts(run))
     assert same(numbers(run), before)
+
+
+def test_a_part_may_hold_what_no_checkpoint_does():
+    """What the run that is given holds is copied, to go back, and never read as a file is."""
+    state = copy.deepcopy(training_state(**parts(everything())))
+    run = everything()
+    run["history"].rows.append({"mine": np.float64(3)})
+    wrong = {**state, "order": []}
+    with pytest.raises(CheckpointError, match="in another order"):
+        restore_training(wrong, **parts(run))
+    assert run["history"].rows == [{"mine": 3}]
+    restore_training(state, **parts(run))
+    assert run["history"].rows == []
 
 
 # A folder of checkpoints

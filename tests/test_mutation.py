@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 import types
 
 import mutation
@@ -95,6 +96,22 @@ def test_a_blind_checker_is_noticed(doubling: dict) -> None:
         assert ("blind: return n + n → return n - n [✔]" in text) != good
 
 
+def test_a_mutant_that_hangs_or_crashes_is_not_refused() -> None:
+    for mark in ("hung", "crashed"):
+        text, good = mutation.report({"e": {"a → b": mark}}, {})
+        assert not good
+        assert f"e: a → b [{mark}]" in text
+
+
+def test_a_solution_must_pass_in_time() -> None:
+    slow = exercise(cases=lambda: [(3,)], call=lambda answer, n: time.sleep(0.3), seconds=0.1)(double)
+    with pytest.raises(ValueError, match="double takes too long"):
+        mutation.graded(slow, inspect.getsource(double), {})
+    checker = exercise(cases=lambda: [(3,)])(double)
+    with pytest.raises(ValueError, match="solution of double does not pass"):
+        mutation.graded(checker, "def double(n):\n    return 1", {})
+
+
 def test_a_mutant_that_is_alike_counts_for_nothing_and_must_be_there(doubling: dict) -> None:
     alike = {"return n + n → return n - n": "said for the test"}
     assert mutation.report({"blind": doubling["blind"]}, {"blind": alike})[1]
@@ -116,3 +133,4 @@ def test_the_checkers_refuse_what_behaves_differently() -> None:
         [sys.executable, "tests/mutation.py"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
+    print(run.stdout)  # with what is missed, though it is little enough

@@ -243,6 +243,19 @@ BREAKS: list[tuple[str, str, Break]] = [
     ("no_filler", "powerful", prose("| a |\n|-|\n| powerful |")),
     ("spelling_is_british", "optimiser", prose("An optimiser steps.")),
     ("spelling_is_british", "Normalized", prose("- Normalized *colours*.")),
+    *(
+        ("spelling_is_british", word, prose(f"This {word} that."))
+        for word in (
+            "behavior",
+            "center",
+            "colors",
+            "gray",
+            "neighbors",
+            "initialize",
+            "minimizing",
+            "recognize",
+        )
+    ),
     ("links_resolve", "no such file", prose("[the next chapter](02_missing.ipynb)")),
     ("links_resolve", "no such file", prose('<a href="missing.md">the guide</a>')),
     ("links_resolve", "no such heading", prose("[below](#Thrice)")),

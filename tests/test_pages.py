@@ -123,6 +123,7 @@ CALLED = {
     "def f(x: torch.Tensor):\n    x.sum()": ["torch.Tensor.sum"],
     "x = torch.zeros(3)\ndef f(x):\n    x.sum()": ["torch.zeros"],
     "x = torch.zeros(3)\n[x.sum() for x in y]": ["torch.zeros"],
+    "x = torch.zeros(3)\nlambda x: x.sum()": ["torch.zeros"],
     "x = torch.zeros(3)\nfor x in y:\n    x.sum()": ["torch.zeros"],
     "x: torch.Tensor = torch.zeros(3)\nx.sum()": ["torch.zeros", "torch.Tensor.sum"],
     "x: torch.Tensor\nx.sum()": ["torch.Tensor.sum"],

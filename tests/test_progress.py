@@ -65,6 +65,8 @@ def test_the_end_of_a_chapter_names_the_next_that_is_open(file):
     assert record(TENSORS.exercises[0]) == f"chapter 01: all {ALL} solved. Next: chapter 02, Autograd"
     file.write_text("\n".join(TENSORS.exercises + AUTOGRAD.exercises))
     assert record(TENSORS.exercises[0]).endswith("Next: chapter 03, Dataset and DataLoader")
+    file.write_text("\n".join(AUTOGRAD.exercises[1:]))  # chapter 01 is open, but comes before
+    assert record(AUTOGRAD.exercises[0]).endswith("Next: chapter 03, Dataset and DataLoader")
     last = chapters()[-1]
     file.write_text("\n".join(last.exercises))
     assert record(last.exercises[0]).endswith("Next: chapter 01, Tensors")

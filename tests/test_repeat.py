@@ -23,6 +23,13 @@ def test_a_notebook_outside_the_clone_is_refused(
     assert f"{name}: name a notebook from the root of the course" in capsys.readouterr().err
 
 
+def test_the_oldest_packages_are_the_lower_bounds() -> None:
+    assert versions.lower_bounds("# a comment\ntorch>=2.11\nnbval>=0.11\n-e .") == [
+        "torch==2.11",
+        "nbval==0.11",
+    ]
+
+
 def test_surroundings_may_be_chosen_several_times(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

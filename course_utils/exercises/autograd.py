@@ -830,6 +830,10 @@ def absolute_error(w, x, y):
     return (x @ w - y).abs() * x.sum()
 
 
+def column_error(w, x, y):
+    return (x @ w - y).square().sum()
+
+
 def _each(loss, w, x, y):
     return torch.stack(
         [_pixel_gradient(lambda v, a=a, b=b: loss(v, a, b), w) for a, b in zip(x, y, strict=True)]
@@ -867,6 +871,7 @@ def _rowwise(change):
             1.5,
         ),
         (squared_error, torch.tensor([2.0]), torch.tensor([[1.0], [3.0]]), torch.tensor([2.0, 5.0]), 1.0),
+        (column_error, torch.randn(3), torch.randn(5, 3), torch.randn(5, 1), 1.5),
     ],
     mistakes={
         "nothing was clipped: this is the mean of the whole gradients": _rowwise(lambda g, m: g.mean(0)),

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from course_utils.exercises.compare import difference
 from course_utils.exercises.grading import Result, exercise
-from course_utils.loading import channel_statistics, length_buckets
 
 
 def _seeded(seed: int = 0) -> torch.Generator:
@@ -435,6 +434,12 @@ def _about_batches(answer, lengths, batch_size, generator):
     return Result({"sizes of the batches": sorted(map(len, got)), "zeros that pad them": padding}, why)
 
 
+def _buckets(lengths, batch_size, generator):
+    by_length = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    batches = [by_length[i : i + batch_size] for i in range(0, len(by_length), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
 @exercise(
     cases=lambda: [
         ([9, 2, 8, 3, 7], 2, _seeded()),
@@ -445,24 +450,24 @@ def _about_batches(answer, lengths, batch_size, generator):
     call=_about_batches,
     mistakes={
         "the samples are not sorted by their lengths, so long and short ones share a batch": lambda n, b, g: (
-            length_buckets(range(len(n)), b, g)
+            _buckets(range(len(n)), b, g)
         ),
         "the longest come first, so the short batch holds the shortest samples: sort upwards": (
-            lambda n, b, g: length_buckets([-length for length in n], b, g)
+            lambda n, b, g: _buckets([-length for length in n], b, g)
         ),
         "the samples were shuffled first and never sorted: similar lengths must share a batch": (
             lambda n, b, g: [batch.tolist() for batch in torch.randperm(len(n), generator=g).split(b)]
         ),
-        "a list takes one index, not a tensor of them: [batches[i] for i in …]": lambda n, b, g: (
-            length_buckets(n, b, g)[torch.randperm(math.ceil(len(n) / b))]
-        ),
-        "a list takes one index, not a list of them: [batches[i] for i in …]": lambda n, b, g: length_buckets(
+        "a list takes one index, not a tensor of them: [batches[i] for i in …]": lambda n, b, g: _buckets(
+            n, b, g
+        )[torch.randperm(math.ceil(len(n) / b))],
+        "a list takes one index, not a list of them: [batches[i] for i in …]": lambda n, b, g: _buckets(
             n, b, g
         )[[0]],
     },
 )
 def bucket_batches(lengths, batch_size, generator):
-    return length_buckets(lengths, batch_size, generator)
+    return _buckets(lengths, batch_size, generator)
 
 
 def _encode(names, classes, start=0):
@@ -602,7 +607,7 @@ def _within(loader) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _sums(loader, dtype=torch.float64, count=_count, wrap=False, least=0.0) -> tuple[torch.Tensor, ...]:
-    """`channel_statistics`, with what can go wrong in it; `least` is where the variance is clamped."""
+    """Mean and deviation, by sums, with what can go wrong; `least` is where the variance is clamped."""
     pixels, total, squares = 0, 0.0, 0.0
     for images, _ in loader:
         cast = images.to(dtype)
@@ -653,7 +658,7 @@ def _sums(loader, dtype=torch.float64, count=_count, wrap=False, least=0.0) -> t
         "the pictures were counted, so a root is NaN: a batch has B × H × W pixels": lambda loader: _sums(
             loader, count=len, least=-math.inf
         ),
-        "uint8 was divided by 255; expected: the units of the pictures": lambda loader: channel_statistics(
+        "uint8 was divided by 255; expected: the units of the pictures": lambda loader: _sums(
             (x / 255 if x.dtype == torch.uint8 else x, y) for x, y in loader
         ),
         "squares of uint8 wrap around at 256: cast the batch with .double() first": lambda loader: _sums(
@@ -681,13 +686,13 @@ def _sums(loader, dtype=torch.float64, count=_count, wrap=False, least=0.0) -> t
             lambda loader: _sums(loader, least=-math.inf)
         ),
         "deviation first, then mean; expected: (mean, std)": lambda loader: _both(_pixels(loader))[::-1],
-        "only the first batch was read: return after the loop, not in it": lambda loader: channel_statistics(
+        "only the first batch was read: return after the loop, not in it": lambda loader: _sums(
             [next(iter(loader))]
         ),
     },
 )
 def channel_stats(loader):
-    return channel_statistics(loader)
+    return _sums(loader)
 
 
 def _undo(batch, mean, std):

@@ -585,6 +585,7 @@ class _Upside(_Stopping):
         (2, [5.0, 6.0, 7.0, 8.0, 4.0, 4.5]),
         (2, [1.0, 0.99995, 1.0, 1.0]),
         (2, [5.0, math.nan, math.nan, 4.0]),
+        (2, [math.inf, 3.0, 4.0, 3.5]),
     ],
     call=_watched,
     mistakes={
