@@ -12,7 +12,7 @@ from torch.autograd import Function, gradcheck
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
-from course_utils.exercises.grading import Result, exercise
+from course_utils.exercises.grading import Result, exercise, left_off
 
 
 def parabola(x):
@@ -27,6 +27,10 @@ def halves_or_squares(x):
     return x / 2 if x < 1 else x * x
 
 
+def polynomial(x):
+    return torch.stack([x, x**2, x**3]) @ torch.tensor([1.0, -2.0, 0.5], dtype=x.dtype)
+
+
 def _touch(f, x0):
     x = torch.tensor(x0, requires_grad=True)
     y = f(x)
@@ -35,7 +39,13 @@ def _touch(f, x0):
 
 
 @exercise(
-    cases=lambda: [(parabola, 3.0), (cube_minus_x, -1.5), (torch.sin, 2.0), (halves_or_squares, 0.5)],
+    cases=lambda: [
+        (parabola, 3.0),
+        (cube_minus_x, -1.5),
+        (torch.sin, 2.0),
+        (halves_or_squares, 0.5),
+        (polynomial, 1.5),
+    ],
     mistakes={
         "f(x0) is the height of the line at x0; its intercept is the height at 0": _touch,
         "the slope is right, the intercept is not: from x0 back to 0 the line changes by -slope * x0": (
@@ -52,6 +62,9 @@ def _touch(f, x0):
         ),
         "x is not watched, so nothing was recorded: make it with requires_grad=True": (
             lambda f, x0: f(torch.tensor(x0)).backward()
+        ),
+        "x has shape (1,), and f takes a scalar tensor: torch.tensor(x0), without brackets": (
+            lambda f, x0: (lambda slope, height: (slope, height - slope * x0))(*_touch(f, [x0]))
         ),
     },
 )
@@ -177,11 +190,11 @@ def _is_clear(_, parameters, lr) -> str | None:
 
 def _stepping(answer, parameters, lr):
     """sgd_step(parameters, lr)"""
-    result = answer(parameters, lr)
-    if not torch.is_grad_enabled():
-        torch.set_grad_enabled(True)
-        return Result(..., "recording stays off after it: use `with torch.no_grad():`, for its block alone")
-    return result
+    addresses = [p.data_ptr() for p in parameters]
+    result, wrong = answer(parameters, lr), left_off()
+    if not wrong and addresses != [p.data_ptr() for p in parameters]:
+        wrong = "a parameter gets new memory, and its views keep the old values: write into it, p -= ..."
+    return Result(..., wrong) if wrong else result
 
 
 @exercise(
@@ -267,6 +280,8 @@ def _descending(answer, f, start, lr, steps):
         return f(x)
 
     got = answer(noted, start, lr, steps)
+    if switched_off := left_off():
+        return Result(..., switched_off)
     grown = any(later > histories[0] for later in histories)
     wrong = (
         "the values are right, but x is no leaf after the first step, and its graph grows with every step: "
@@ -302,6 +317,7 @@ def _is_off_the_graph(got, *_) -> str | None:
         (banana, torch.tensor([-0.5, 0.5], dtype=torch.float64), 0.02, 100),
         (long_valley, torch.tensor([2.0, -1.0]), 0.05, 0),
         (long_valley, torch.tensor([-1.0, 0.5], requires_grad=True), 0.05, 2),
+        (distance_to_three, torch.tensor(0.0), 1.25, 3),
     ],
     also=_is_off_the_graph,
     mistakes={
@@ -327,6 +343,9 @@ def _is_off_the_graph(got, *_) -> str | None:
         "it goes uphill: subtract the gradient": lambda f, x, lr, n: _walk(f, x, lr, n, sign=1),
         "the learning rate is missing: the step is lr times the gradient": (
             lambda f, x, lr, n: _walk(f, x, 1.0, n)
+        ),
+        "it stops early, where f grows; expected: all the steps": (
+            lambda f, x, lr, n: _walk(f, x, lr, n if f(_walk(f, x, lr, 1)) < f(x) else 0)
         ),
         "one step too many": lambda f, x, lr, n: _walk(f, x, lr, n + 1),
         "one step too few": lambda f, x, lr, n: _walk(f, x, lr, n - 1),
@@ -391,6 +410,12 @@ def _full_chunks(chunk_loss, w, x, y, size):
     return sum(gradients) if gradients else None
 
 
+def _leaves_w(_, chunk_loss, w, *rows) -> str | None:
+    if w.grad is not None:
+        return "the values are right, but w.grad is filled now: watch a copy, and leave w as it was"
+    return None
+
+
 @exercise(
     cases=lambda: [
         (
@@ -404,6 +429,7 @@ def _full_chunks(chunk_loss, w, x, y, size):
         (_limited(4, 3), torch.randn(2), torch.randn(8, 2), torch.randn(8), 4),
         (_limited(50), torch.randn(3), torch.randn(7, 3), torch.randn(7), 50),
     ],
+    also=_leaves_w,
     mistakes={
         "the sum of the chunks' gradients; each is the gradient of a mean over its own rows, so give it the "
         "weight (rows in the chunk) / (all rows)": lambda *a: sum(g for g, _ in _chunk_gradients(*a)),
@@ -830,8 +856,8 @@ def absolute_error(w, x, y):
     return (x @ w - y).abs() * x.sum()
 
 
-def column_error(w, x, y):
-    return (x @ w - y).square().sum()
+def dotted(w, x, y):
+    return (torch.dot(x, w) - y.squeeze()).square()
 
 
 def _each(loss, w, x, y):
@@ -871,7 +897,7 @@ def _rowwise(change):
             1.5,
         ),
         (squared_error, torch.tensor([2.0]), torch.tensor([[1.0], [3.0]]), torch.tensor([2.0, 5.0]), 1.0),
-        (column_error, torch.randn(3), torch.randn(5, 3), torch.randn(5, 1), 1.5),
+        (dotted, torch.randn(3), torch.randn(4, 3), torch.randn(4, 1), 1.0),
     ],
     mistakes={
         "nothing was clipped: this is the mean of the whole gradients": _rowwise(lambda g, m: g.mean(0)),
@@ -909,6 +935,9 @@ def _rowwise(change):
         ),
         "a row whose gradient is 0 gives 0 / 0, which is NaN: look at the case in which the norm is 0": (
             _rowwise(lambda g, m: (g / _norms(g) * _norms(g).clamp(max=m)).mean(0))
+        ),
+        "loss takes one row, (D,): give it x[i], not x[i : i + 1]": (
+            lambda loss, w, x, y, most: _clip(_each(loss, w, x[:, None], y[:, None]), most).mean(0)
         ),
     },
 )

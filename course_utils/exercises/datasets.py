@@ -45,6 +45,7 @@ def _flower(row, classes, skip=lambda row: "species", start=0):
         ({"species": "tulip", "tall": "30", "age": "6", "wide": "2.5"}, ["tulip", "rose"]),
         ({"wide": "0.5", "tall": "8", "species": "7"}, ["8", "rose", "7"]),
         ({"depth": "0.5", "species": "lily", "warmth": "-1e3"}, ["rose", "aster", "lily", "tulip"]),
+        ({"wide": "7", "tall": "8", "species": "7"}, ["8", "7"]),
     ],
     mistakes={
         "the label counts from 1: the first class is 0": lambda row, classes: _flower(row, classes, start=1),
@@ -61,6 +62,12 @@ def _flower(row, classes, skip=lambda row: "species", start=0):
         "a species may look like a number: leave it out by the column's name, not by what float() takes": (
             lambda row, classes: (
                 torch.tensor([float(text) for text in row.values() if _is_number(text)]),
+                _flower(row, classes)[1],
+            )
+        ),
+        "a feature may have the value of the species: leave the species out by the column's name": (
+            lambda row, classes: (
+                torch.tensor([float(text) for text in row.values() if text != row["species"]]),
                 _flower(row, classes)[1],
             )
         ),
@@ -136,7 +143,7 @@ def _all_samples(answer, series, size):
         (torch.tensor([10, 11, 13, 16, 20]), 2),
         (torch.tensor([0.5, -1.0, 2.0, 4.0, 8.0, 1.5, 7.0, 3.0]), 3),
         (torch.randn(20), 1),
-        (torch.randn(5), 4),
+        (torch.randn(5, dtype=torch.float64), 4),
     ],
     call=_all_samples,
     mistakes={
@@ -224,6 +231,7 @@ def _scaled(answer, labels, shares):
         (torch.tensor([2, 0, 1, 0, 2, 2, 0]), torch.tensor([0.2, 0.5, 0.3])),
         (torch.tensor([0, 1, 1]), torch.tensor([0.25, 0.75, 0.0])),
         (torch.randint(0, 5, (60,)).sort().values, torch.tensor([0.1, 0.3, 0.05, 0.35, 0.2])),
+        (torch.tensor([2, 0, 2]), torch.tensor([0.25, 0.0, 0.75])),
     ],
     call=_scaled,
     mistakes={
@@ -241,6 +249,9 @@ def _scaled(answer, labels, shares):
         ),
         "a class may have no sample: count with bincount(minlength=len(shares)), or divide after indexing": (
             lambda y, s: (s / y.bincount())[y]
+        ),
+        "unique leaves out a class without a sample, and the counts move up: bincount has a 0 there": (
+            lambda y, s: s[y] / y.unique(return_counts=True)[1][y]
         ),
         "all samples weigh the same": lambda y, s: torch.ones(len(y)),
     },
@@ -395,6 +406,7 @@ def _about_batches(answer, lengths, batch_size, generator):
     got = answer(lengths, batch_size, generator)
     if not isinstance(got, (list, tuple)):
         return got
+    plain = all(isinstance(batch, list) and all(type(i) is int for i in batch) for batch in got)
     got = [list(map(int, batch)) for batch in got]
     used = sorted(itertools.chain.from_iterable(got))
     if used != list(range(n)):
@@ -428,6 +440,8 @@ def _about_batches(answer, lengths, batch_size, generator):
         why = f"place {fixed[0]} of the list always holds a batch of the same length: shuffle all batches"
     elif len(set(orders)) <= len(got):
         why = "too few orders, as if the list were only rotated: torch.randperm draws from all orders"
+    elif not plain:
+        why = "the batches are tensors, or hold them; expected: lists of ints, by .tolist()"
     else:
         why = None
     padding = sum(max(lengths[i] for i in b) * len(b) for b in got) - sum(lengths)
@@ -555,6 +569,8 @@ def _greys(*levels: float) -> list[torch.Tensor]:
 
 
 def _read_well(got, loader) -> str | None:
+    if loader.passes == 0:
+        return "right, but the loader was never read: use its batches, for images, _ in loader"
     if loader.passes > 1:
         return f"right, but the loader was read {loader.passes} times: keep sums, and read it once"
     if loader.most > 2:
@@ -794,8 +810,10 @@ def _about_split(answer, train_view, plain_view, labels, share, generator):
         why = "torch.randperm gives positions within the class, not indices: write places[torch.randperm(…)]"
     elif both:
         why = f"{both} samples are in both parts: shuffle the indices of a class once, then cut them in two"
-    elif missing := len(labels) - len(set(training) | set(held_out)):
-        why = f"{missing} samples are in neither part"
+    elif missing := set(range(len(labels))) - set(training) - set(held_out):
+        why = f"{len(missing)} samples are in neither part"
+        if not set(labels[list(missing)].tolist()) & set(labels[training + held_out].tolist()):
+            why += ", since whole classes are left out: labels.unique() gives all of them"
     elif len(training) + len(held_out) > len(labels):
         why = "a sample comes more than once"
     elif len({tuple(by_class(other)) for other in others}) > 1:
@@ -845,6 +863,7 @@ def _split_case(labels: torch.Tensor, share: float, seed: int) -> tuple:
         _split_case(torch.arange(4).repeat(10)[torch.randperm(40)], 0.2, 2),
         _split_case(torch.tensor([1] * 9 + [0] * 30), 0.2, 3),
         _split_case(torch.tensor([0] * 8 + [2] + [1] * 12), 0.25, 4),
+        _split_case(torch.tensor([2] * 8 + [11] * 12), 0.3, 5),
     ],
     call=_about_split,
     mistakes={
@@ -863,6 +882,9 @@ def _split_case(labels: torch.Tensor, share: float, seed: int) -> tuple:
         ),
         "`round` may go up, and int(len(places) * share) always goes down": lambda t, p, y, s, g: _split(
             t, p, y, s, g, whole=round
+        ),
+        "1 / share may be no whole number: int(len(places) * share) go to validation": lambda t, p, y, s, g: (
+            _split(t, p, y, s, g, whole=lambda part: round(part / s) // int(1 / s))
         ),
         "share is what validation gets, not training": lambda t, p, y, s, g: tuple(
             Subset(view, part.indices) for view, part in zip((t, p), _split(t, p, y, s, g)[::-1], strict=True)

@@ -300,10 +300,19 @@ def is_stub(function: Callable) -> bool:
 
 def _changed(after: Any, before: Any) -> str | None:
     """How an argument changed during a call: its values, or only whether it records gradients."""
-    how = difference(after, before)
-    if not how and isinstance(before, torch.Tensor) and after.requires_grad != before.requires_grad:
-        return "requires_grad"
-    return how
+    if isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor):
+        switched = after.requires_grad != before.requires_grad
+        if switched and not difference(after.detach(), before.detach()):
+            return "requires_grad"
+    return difference(after, before)
+
+
+def left_off() -> str | None:
+    """Let PyTorch record again; say so if the answer had left it off."""
+    if torch.is_grad_enabled():
+        return None
+    torch.set_grad_enabled(True)
+    return "gradients stay off for all that follows: use `with torch.no_grad():`, which ends with its block"
 
 
 def _explain_error(error: BaseException, call: str) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from course_utils.exercises.grading import Result, exercise
+from course_utils.exercises.grading import Result, exercise, left_off
 
 
 def _module(made: Any) -> nn.Module:
@@ -63,10 +63,12 @@ def _scale(answer: type, start: float, logits: torch.Tensor) -> Result:
         wrong = f"its parameters are {list(parameters)}; expected: one, called temperature"
     elif parameters["temperature"].dim():
         wrong = "the parameter has shape (1,); expected: shape (), from torch.tensor(start) without brackets"
+    elif not parameters["temperature"].requires_grad:
+        wrong = "requires_grad=False freezes the parameter, so that it would never be trained: leave it out"
     elif not output.requires_grad:
         wrong = (
-            ".item(), .data and .detach() take the number off the graph, so that it would never be trained: "
-            "compute with the parameter itself"
+            "the output does not hang on the parameter: divide by self.temperature itself, without .item(), "
+            ".data or .detach()"
         )
     return Result(output.detach(), wrong)
 
@@ -146,6 +148,10 @@ def _count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def _count_own(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters(recurse=False) if p.requires_grad)
+
+
 @exercise(
     cases=lambda: [
         (nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)),),
@@ -153,6 +159,7 @@ def _count(model: nn.Module) -> int:
         (_half_frozen(),),
         (nn.Sequential(),),
         (_Tied(),),
+        (_Chain(body=_Tied(), head=nn.Linear(3, 2)),),
     ],
     mistakes={
         "that counts tensors, a weight and a bias; expected: the numbers in them, numel()": _counts(
@@ -173,7 +180,10 @@ def _count(model: nn.Module) -> int:
         "named_modules goes down to every level, and begins with the model itself; expected: its children "
         "only": lambda model: {n: _count(m) for n, m in model.named_modules()},
         "only the children's own parameters are counted; expected: those of their submodules, too": _counts(
-            lambda m: sum(p.numel() for p in m.parameters(recurse=False) if p.requires_grad)
+            _count_own
+        ),
+        "a parameter that two parts of one child share counts once: the child's parameters() lists it once": (
+            _counts(lambda m: sum(_count_own(part) for part in m.modules()))
         ),
         "these are the counts by class; expected: by the child's name": lambda model: {
             type(c).__name__: _count(c) for c in model.children()
@@ -204,8 +214,7 @@ def _classified(answer: Callable, model: nn.Module, images: torch.Tensor) -> Res
     graphs = []  # whether each run of the model recorded one
     model.register_forward_hook(lambda module, args, output: graphs.append(output.requires_grad))
     result = answer(model, images)
-    switched_off = not torch.is_grad_enabled()
-    torch.set_grad_enabled(True)
+    switched_off = left_off()
     if not (isinstance(result, tuple) and all(isinstance(part, torch.Tensor) for part in result)):
         return Result(result)
     wrong = None
@@ -223,9 +232,7 @@ def _classified(answer: Callable, model: nn.Module, images: torch.Tensor) -> Res
             "the model records a graph, which detach() drops only afterwards: run it under torch.no_grad()"
         )
     elif switched_off:
-        wrong = (
-            "gradients stay off for all that follows: use `with torch.no_grad():`, which ends with its block"
-        )
+        wrong = switched_off
     elif model.training and not training:
         wrong = "it ends in training mode, whatever it was before: remember model.training first"
     elif training and not model.training:
@@ -275,6 +282,7 @@ def _chained(images: int, *layers: nn.Module, training: bool, largest: float = 1
         _chained(5, nn.Flatten(), nn.Linear(6, 7), nn.BatchNorm1d(7), nn.Linear(7, 4), training=True),
         _chained(4, nn.Flatten(), nn.Linear(6, 5), nn.BatchNorm1d(5), training=False),
         _chained(2, nn.Flatten(), nn.Linear(6, 3), training=False, largest=1000.0),
+        _chained(1, nn.Flatten(), nn.Linear(6, 4), training=False),
     ],
     call=_classified,
     seconds=20,  # more than enough: convolutions crawl where many processes share few cores
@@ -296,6 +304,9 @@ def _chained(images: int, *layers: nn.Module, training: bool, largest: float = 1
         ),
         "softmax was applied twice: its result is no longer the probability": _predict(
             lambda z: _best(z.softmax(1))
+        ),
+        "for one picture, squeeze() takes its dimension away, too: write squeeze(1)": _predict(
+            lambda z: (z.argmax(1), z.softmax(1).amax(1).squeeze())
         ),
         "that is the logarithm of the probability": _predict(
             lambda z: (z.argmax(1), z.log_softmax(1).amax(1))
@@ -341,6 +352,7 @@ def _mlp(
         ([6, 4, 3], torch.arange(12.0).reshape(2, 1, 2, 3) - 5),
         ([6, 2], torch.randn(3, 6)),
         ([8, 7, 5, 4, 3], torch.randn(5, 2, 2, 2)),
+        ([6, 3, 6, 3], torch.randn(4, 6)),
     ],
     call=_stacked,
     mistakes={
@@ -371,6 +383,26 @@ def _mlp(
             s, first=lambda: [nn.Flatten(0)]
         ),
         "another activation; expected: ReLU": lambda s: _mlp(s, between=lambda: [nn.Tanh()]),
+        "sizes.index(size) finds the first of equal sizes: count the places, range(len(sizes) - 1)": (
+            lambda s: nn.Sequential(
+                nn.Flatten(),
+                *[
+                    layer
+                    for i in map(s.index, s[:-1])
+                    for layer in (nn.Linear(s[i], s[i + 1]), *[nn.ReLU()] * (i < len(s) - 2))
+                ],
+            )
+        ),
+        "a hidden layer may have as many outputs as the last one: tell the last layer by its place": (
+            lambda s: nn.Sequential(
+                nn.Flatten(),
+                *[
+                    layer
+                    for i, o in itertools.pairwise(s)
+                    for layer in ([nn.Linear(i, o)] if o == s[-1] else [nn.Linear(i, o), nn.ReLU()])
+                ],
+            )
+        ),
     },
 )
 def make_mlp(sizes):
@@ -710,6 +742,14 @@ class _Shift(nn.Module):
         return x + self.shift
 
 
+class _Shifted(nn.Module):
+    """A module with a parameter of its own, and a part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift, self.layer = nn.Parameter(torch.zeros(7)), nn.Linear(7, 2)
+
+
 def _labelled() -> nn.Module:
     """A model with a frozen layer of more than 1,000 numbers, and a layer that has its own text."""
     model = nn.Sequential(nn.Linear(40, 30), nn.Linear(30, 2))
@@ -724,6 +764,7 @@ def _labelled() -> nn.Module:
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(1, 2))),),
         (nn.Sequential(_Shift(7), nn.Linear(5, 1, bias=False)),),
         (_labelled(),),
+        (_Shifted(),),
     ],
     call=_described,
     mistakes={
@@ -736,6 +777,9 @@ def _labelled() -> nn.Module:
         "a container repeats what its children say: count its own parameters only, "
         "parameters(recurse=False)": _described_by(
             lambda m, before: _extended(m, before, _all(m)) if _all(m) else None
+        ),
+        "a module that has parts may hold parameters itself: count those, too": _described_by(
+            lambda m, before: _extended(m, before, _own(m)) if _own(m) and not [*m.children()] else None
         ),
         "a module that said nothing before now begins with a comma": _described_by(
             lambda m, before: f"{before}, {_own(m)} parameters" if _own(m) else None
@@ -803,6 +847,8 @@ def _captured(answer: Callable, model: nn.Module, images: torch.Tensor, names: l
     own = _hooks(model)
     with _replaced_outputs() as replaced:
         maps = answer(model, images, names)
+    if switched_off := left_off():
+        return Result(..., switched_off)
     if not (isinstance(maps, dict) and all(isinstance(kept, torch.Tensor) for kept in maps.values())):
         return Result(maps)
     if replaced:
@@ -890,6 +936,7 @@ def _small_cnn(in_place: bool) -> nn.Module:
         (_Chain(body=nn.Linear(3, 2), relu=nn.ReLU(), head=nn.Linear(2, 1)), torch.ones(1, 3), ["body"]),
         (_small_cnn(False), torch.randn(2, 1, 5, 6), ["features.2", "head"]),
         (_small_cnn(True), torch.randn(3, 1, 5, 6), ["features.0", "features.1", "flatten"]),
+        (_small_cnn(False).eval(), torch.randn(1, 1, 5, 6), ["head"]),
     ],
     call=_captured,
     seconds=20,

@@ -18,6 +18,7 @@ def _pictures(*shape: int) -> torch.Tensor:
         (torch.tensor([[0, 12], [5, 11]], dtype=torch.uint8),),
         (_pictures(8, 8),),
         (_pictures(3, 8, 8),),
+        (torch.tensor([0, 3, 16], dtype=torch.uint8),),
     ],
     mistakes={
         "uint8 has no negative numbers: -image wraps around, 256 - 5 = 251. Subtract from 16": lambda x: -x,
@@ -26,6 +27,9 @@ def _pictures(*shape: int) -> torch.Tensor:
         "these digits reach from 0 to 16, not from 0 to 1": lambda x: 1 - x,
         "the darkest pixel of a picture need not be 16; full ink is": lambda x: x.max() - x,
         "15 is one short: the values 0 to 16 mirror at 16": lambda x: 15 - x,
+        "the image may have any number of dimensions: 16 - image needs no loop": lambda x: (
+            16 - x + 0 * x.shape[1]
+        ),
     },
 )
 def invert(image):
@@ -58,7 +62,12 @@ def _blank(pictures, *places):
 
 
 @exercise(
-    cases=lambda: [(_pictures(1, 3, 3) + 1,), (_pictures(3, 4, 5) + 1,), (_pictures(5, 8, 8) + 1,)],
+    cases=lambda: [
+        (_pictures(1, 3, 3) + 1,),
+        (_pictures(3, 4, 5) + 1,),
+        (_pictures(5, 8, 8) + 1,),
+        (torch.rand(2, 4, 3) + 1,),
+    ],
     mistakes={
         "the first index counts pictures: whole pictures are blank. Rows are the second index": (
             lambda x: _blank(x, 0, -1)
@@ -180,6 +189,7 @@ def to_nchw(photos):
         ),
         (torch.tensor([[-9.0, 1.0], [-3.0, 2.0], [-1.0, -8.0]]), torch.tensor([1, 1, 1])),
         (torch.randn(50, 10), torch.randint(0, 10, (50,))),
+        (torch.randn(4, 3, dtype=torch.float64), torch.tensor([0, 1, 2, 2])),
     ],
     mistakes={
         "that is the number of correct rows; the accuracy is their share, the mean": (
@@ -232,6 +242,7 @@ def _exp(x, dim):
         (torch.tensor([[1000.0, 1001.0], [0.0, 1.0]]), 1),
         (torch.tensor([[-1000.0, 0.0, 1000.0], [-1002.0, -1001.0, -1000.0]]), 1),
         (torch.randn(2, 3, 4), -1),
+        (torch.randn(3, 4, dtype=torch.float64), 0),
     ],
     mistakes={
         "e to the 1000 is infinite, and infinity divided by infinity is NaN: subtract the largest "
@@ -506,6 +517,7 @@ def _nearest(means, t):
         ),
         (torch.rand(20, 8, 8), torch.arange(20) % 3, torch.rand(9, 8, 8)),
         (torch.rand(12, 2, 3) * 16, torch.arange(12) // 2, torch.rand(6, 2, 3) * 16),
+        (torch.rand(6, 2, 3) + 3, torch.arange(6) % 2, torch.rand(4, 2, 3) + 0.5),
     ],
     mistakes={
         "that is the farthest mean: take argmin": lambda x, y, t: _distances(x, y, t).argmax(1),
@@ -536,6 +548,9 @@ def _nearest(means, t):
         ),
         "a class that does not occur has the mean NaN, which argmin picks: there are max + 1 classes": (
             lambda x, y, t: _nearest(torch.stack([x[y == c].mean(dim=0) for c in range(10)]), t)
+        ),
+        "a class that does not occur has the mean 0, which may be nearest: there are max + 1 classes": (
+            lambda x, y, t: _nearest(torch.stack([x[y == c].mean(dim=0) for c in range(10)]).nan_to_num(), t)
         ),
         "the last class is missing: there are max + 1 classes": (
             lambda x, y, t: _nearest(_means(x, y)[:-1], t)

@@ -47,6 +47,13 @@ def tangent_plus(f, x0):
     return slope, height + slope * x0
 
 
+def tangent_with_brackets(f, x0):
+    x = torch.tensor([x0], requires_grad=True)
+    y = f(x)
+    y.backward()
+    return x.grad.item(), (y - x.grad * x).item()
+
+
 def tangent_by_func(f, x0):
     x = torch.tensor(x0)
     slope = grad(f)(x).item()
@@ -96,6 +103,13 @@ def gradient_watching_for_a_while(score, image):
     score(image).backward()
     image.requires_grad_(watched_before)
     return image.grad
+
+
+def gradient_switching_for_a_while(score, image):
+    image.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(score(image), image)
+    image.requires_grad_(False)
+    return gradient
 
 
 def gradient_by_backward(score, image):
@@ -184,6 +198,13 @@ def step_switching_off(parameters, lr):
             p.grad = None
 
 
+def step_with_new_data(parameters, lr):
+    for p in parameters:
+        if p.grad is not None:
+            p.data = p.data - lr * p.grad
+            p.grad = None
+
+
 def step_by_data(parameters, lr):
     for p in parameters:
         if p.grad is not None:
@@ -266,6 +287,27 @@ def descend_from_a_clone(f, start, lr, steps):
 
 def descend_uphill(f, start, lr, steps):
     return descend_by_func(lambda x: -f(x), start, lr, steps)
+
+
+def descend_while_it_falls(f, start, lr, steps):
+    x = start.detach()
+    for _ in range(steps):
+        new = descend_by_func(f, x, lr, 1)
+        if f(new) >= f(x):
+            break
+        x = new
+    return x.clone()
+
+
+def descend_switching_off(f, start, lr, steps):
+    x = watched(start)
+    for _ in range(steps):
+        torch.set_grad_enabled(True)
+        f(x).backward()
+        torch.set_grad_enabled(False)
+        x -= lr * x.grad
+        x.grad = None
+    return x.detach()
 
 
 def descend_by_func(f, start, lr, steps):
@@ -361,6 +403,12 @@ def chunks_in_place(loss_of, w, x, y, size):
     for a, b in chunks(x, y, size):
         (loss_of(w, a, b) * len(a) / len(x)).backward()
     return w.grad
+
+
+def chunks_watching_for_a_while(loss_of, w, x, y, size):
+    gradient = chunks_in_place(loss_of, w, x, y, size)
+    w.requires_grad_(False)
+    return gradient
 
 
 def chunks_returned(loss_of, w, x, y, size):
@@ -729,10 +777,14 @@ def clip_by_loop(loss, w, x, y, most):
     total = torch.zeros_like(w)
     for a, b in zip(x, y, strict=True):
         v = watched(w)
-        loss(v, a, b).sum().backward()
+        loss(v, a, b).backward()
         norm = v.grad.norm()
         total += v.grad * most / norm if norm > most else v.grad
     return total / len(x)
+
+
+def clip_slices(loss, w, x, y, most):
+    return clip_by_loop(lambda *row: loss(*row).sum(), w, x.split(1), y.split(1), most)
 
 
 def clip_by_where(loss, w, x, y, most):
@@ -753,6 +805,7 @@ WRONG = {
         (tangent_swapped, "wrong order"),
         (tangent_plus, "by -slope * x0"),
         (lambda f, x0: tangent_with_height(f, x0)[0], "it returns a float, not a tuple"),
+        (tangent_with_brackets, "x has shape (1,)"),
     ],
     "pixel_gradient": [
         (gradient_watching_the_argument, "it switches requires_grad instead of watching a copy"),
@@ -765,6 +818,7 @@ WRONG = {
         (lambda score, image: score(image), "the score itself"),
         (lambda score, image: gradient_by_backward(score, image.float()), "dtype"),
         (gradient_by_backward, "fills the .grad of the weights inside score"),
+        (gradient_switching_for_a_while, "it switches requires_grad instead of watching a copy"),
     ],
     "sgd_step": [
         (step_with_new_names, "the parameters have not moved"),
@@ -778,6 +832,7 @@ WRONG = {
         (step_for_all_by_lr, "None, which cannot be multiplied"),
         (step_returns, "it returns a tuple, not None"),
         (step_switching_off, "use `with torch.no_grad():`"),
+        (step_with_new_data, "a parameter gets new memory"),
     ],
     "descend": [
         (
@@ -796,6 +851,8 @@ WRONG = {
         (descend_detached_at_the_end, "its graph grows with every step"),
         (descend_uphill, "uphill"),
         (lambda f, x, lr, n: f(descend_by_func(f, x, lr, n)), "the point where it is reached"),
+        (descend_while_it_falls, "it stops early"),
+        (descend_switching_off, "gradients stay off for all that follows"),
     ],
     "gradient_in_chunks": [
         (chunks_weighted(lambda n, total, size: 1), "the sum of the chunks' gradients"),
@@ -810,6 +867,7 @@ WRONG = {
         (chunks_without_rest, "short last chunk are missing"),
         (chunks_only_full, "where it has fewer than size"),
         (chunks_in_place, "it switches requires_grad instead of watching a copy"),
+        (chunks_watching_for_a_while, "w.grad is filled now"),
     ],
     "tanh_gradients": [
         (network(lambda x, y, z, h: {"slope": z > 0}), "ReLU's derivative"),
@@ -905,6 +963,7 @@ WRONG = {
         (clip_by_columns, "norms of the columns"),
         (clip_by_absolute_values, "the sum of the absolute values"),
         (lambda loss, w, x, y, m: grad(loss)(w, x, y), "error"),
+        (clip_slices, "give it x[i], not x[i : i + 1]"),
     ],
 }
 

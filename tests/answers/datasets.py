@@ -41,6 +41,17 @@ def whatever_is_a_number(row, classes):
     return torch.tensor(features), torch.tensor(classes.index(row["species"]))
 
 
+def whatever_is_not_the_species(row, classes):
+    features = [float(text) for text in row.values() if text != row["species"]]
+    return torch.tensor(features), torch.tensor(classes.index(row["species"]))
+
+
+def whole_where_they_can_be(row, classes):
+    texts = [text for column, text in row.items() if column != "species"]
+    features = [float(text) if "." in text else int(float(text)) for text in texts]
+    return torch.tensor(features), torch.tensor(classes.index(row["species"]))
+
+
 class WindowsOfLists(Dataset):
     def __init__(self, series, size):
         self.samples = [(series[i : i + size], series[i + size]) for i in range(len(series) - size)]
@@ -139,6 +150,14 @@ class WindowsInARing(WindowsWithOldTarget):
         return self.series[index : index + self.size], self.series[(index + self.size) % len(self.series)]
 
 
+class WindowsOfNumbers(WindowsWithOldTarget):
+    def __getitem__(self, index):
+        if index >= len(self):
+            raise IndexError(index)
+        numbers = self.series.tolist()
+        return torch.tensor(numbers[index : index + self.size]), torch.tensor(numbers[index + self.size])
+
+
 def by_counter(samples, batch_size, epochs, drop_last):
     steps = 0
     for _ in range(epochs):
@@ -161,6 +180,11 @@ def weights_by_loop(labels, shares):
 def weights_as_list(labels, shares):
     counts = labels.bincount()
     return [1000 * float(shares[c] / counts[c]) for c in labels.tolist()]
+
+
+def weights_by_unique(labels, shares):
+    _, counts = labels.unique(return_counts=True)
+    return shares[labels] / counts[labels]
 
 
 def weights_per_class(labels, shares):
@@ -272,6 +296,15 @@ def buckets_by_argsort(lengths, batch_size, generator):
     return [pieces[int(i)].tolist() for i in torch.randperm(len(pieces), generator=generator)]
 
 
+def buckets_of_tensors(lengths, batch_size, generator):
+    pieces = torch.tensor(lengths).argsort().split(batch_size)
+    return [pieces[i] for i in torch.randperm(len(pieces), generator=generator)]
+
+
+def buckets_of_lists_of_tensors(lengths, batch_size, generator):
+    return [list(batch) for batch in buckets_of_tensors(lengths, batch_size, generator)]
+
+
 def buckets_by_pop(lengths, batch_size, generator):
     batches, mixed = buckets(lengths, batch_size), []
     while batches:
@@ -379,6 +412,10 @@ def stats_by_integer_sums(loader):
         x = images.to(torch.float64).permute(1, 0, 2, 3).flatten(1)
         n, s, q = n + x.shape[1], s + x.sum(1), q + (x * x).sum(1)
     return s / n, torch.sqrt(torch.clamp(q / n - (s / n) ** 2, min=0.0))
+
+
+def stats_of_the_dataset(loader):
+    return stats_by_integer_sums((image[None], label) for image, label in loader.dataset)
 
 
 def stats_by_merging(loader):
@@ -511,6 +548,22 @@ def split_by_class(train_view, plain_view, labels, share, generator, own=None, v
         validation += [places[i] for i in order[:cut]]
         training += [places[i] for i in order[cut:]]
     return Subset(train_view, training), Subset(validation_view or plain_view, validation)
+
+
+def split_of_classes(classes, cut=lambda n, share: int(n * share)):
+    """Make an answer for `stratified_split` that goes over classes(labels) and holds out cut(n, share)."""
+
+    def answer(train_view, plain_view, labels, share, generator):
+        training, validation = [], []
+        for c in classes(labels):
+            places = (labels == c).nonzero().squeeze(1)
+            places = places[torch.randperm(len(places), generator=generator)].tolist()
+            first = cut(len(places), share)
+            validation += places[:first]
+            training += places[first:]
+        return Subset(train_view, training), Subset(plain_view, validation)
+
+    return answer
 
 
 def split_by_walking(train_view, plain_view, labels, share, generator):
@@ -730,6 +783,8 @@ WRONG = {
             lambda row, classes: (floats(row), torch.tensor(sorted(classes).index(row["species"]))),
             "sorted first",
         ),
+        (whatever_is_not_the_species, "may have the value of the species"),
+        (whole_where_they_can_be, "dtype is torch.int64, not torch.float32"),
     ],
     "Windows": [
         (DisjointWindows, "window i begins at reading i"),
@@ -745,6 +800,7 @@ WRONG = {
         (WindowsInARing, "raise IndexError from index len(self) on"),
         (WindowsWithoutSelf, "NameError: name 'size' is not defined"),
         (lambda series, size: series.unfold(0, size, 1), "check 1 of 4"),
+        (WindowsOfNumbers, "dtype is torch.float32, not torch.float64"),
     ],
     "iterations": [
         (lambda n, b, e, d: e * (-(-n // b) - int(d)), "nothing is dropped where the last batch is full"),
@@ -768,6 +824,7 @@ WRONG = {
         (lambda y, s: torch.ones(len(y)), "weigh the same"),
         (lambda y, s: (s / y.bincount())[y], "a class may have no sample"),
         (lambda y, s: float(s[0]), "of type float"),
+        (weights_by_unique, "unique leaves out a class without a sample"),
     ],
     "pad_samples": [
         (pad_by_copy, "the dtype of X is lost"),
@@ -809,6 +866,8 @@ WRONG = {
         (lambda n, b, g: buckets_by_argsort(n, b, None), "pass generator=generator"),
         (lambda n, b, g: buckets_by_argsort(n, b, torch.Generator().manual_seed(1)), "every seed gives"),
         (lambda n, b, g: torch.tensor(n).argsort().split(b), "in the order of their lengths"),
+        (buckets_of_tensors, "expected: lists of ints"),
+        (buckets_of_lists_of_tensors, "expected: lists of ints"),
     ],
     "encode_labels": [
         (lambda names: encode_as(names, list(set(names))), "a set has no order"),
@@ -866,6 +925,7 @@ WRONG = {
         (stats_that_square_uint8, "wrap around at 256"),
         (lambda loader: tuple(x.float() for x in stats_by_integer_sums(loader)), "dtype is torch.float32"),
         (lambda loader: stats_by_integer_sums([next(iter(loader))]), "only the first batch"),
+        (stats_of_the_dataset, "the loader was never read"),
     ],
     "to_pictures": [
         (lambda x, m, s: (x * s[:, None] + m[:, None]).clamp(0, 1).float(), "lined up with the rows"),
@@ -901,6 +961,12 @@ WRONG = {
         (
             lambda t, p, y, s, g: (split_by_class(t, p, y, s, g)[0], split_by_class(t, p, y, s, g)[1]),
             "samples are in both parts",
+        ),
+        (split_of_classes(lambda labels: range(len(labels.unique()))), "whole classes are left out"),
+        (split_of_classes(lambda labels: range(10)), "whole classes are left out"),
+        (
+            split_of_classes(torch.unique, lambda n, share: n // int(1 / share)),
+            "1 / share may be no whole number",
         ),
     ],
     "share": [

@@ -56,6 +56,21 @@ class ByItem(Scaled):
         return logits / self.temperature.item()
 
 
+class ByTheStart(Scaled):
+    def __init__(self, start):
+        super().__init__(start)
+        self.start = start
+
+    def forward(self, logits):
+        return logits / self.start
+
+
+class Frozen(Scaled):
+    def __init__(self, start):
+        super().__init__(start)
+        self.temperature = nn.Parameter(torch.tensor(start), requires_grad=False)
+
+
 class WithoutReturn(Scaled):
     def forward(self, logits):
         logits / self.temperature
@@ -128,6 +143,13 @@ def counts_by_prefix(model):
     return counts
 
 
+def counts_of_all_parts(model):
+    def own(module):
+        return sum(p.numel() for p in module.parameters(recurse=False) if p.requires_grad)
+
+    return {name: sum(map(own, child.modules())) for name, child in model.named_children()}
+
+
 def counts_by_parts(model):
     def own(child):
         tensors = {p for part in child.modules() for p in part.parameters(recurse=False) if p.requires_grad}
@@ -184,6 +206,16 @@ def classify_logits(model, images):
         best = model(images).max(dim=1)
     model.train(training)
     return best.indices, best.values
+
+
+def classify_squeezed(model, images):
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        probabilities = model(images).softmax(dim=1)
+    model.train(training)
+    labels = probabilities.argmax(dim=1)
+    return labels, probabilities.gather(1, labels[:, None]).squeeze()
 
 
 def classify_pair(model, images):
@@ -308,6 +340,23 @@ def mlp_off_by_one(sizes):
     layers = [nn.Flatten()]
     for i in range(len(sizes) - 2):
         layers += [nn.Linear(sizes[i], sizes[i + 1]), nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
+def mlp_by_sizes(sizes):
+    layers = [nn.Flatten()]
+    for a, b in itertools.pairwise(sizes):
+        layers.append(nn.Linear(a, b))
+        if b != sizes[-1]:
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
+
+
+def mlp_by_index(sizes):
+    layers = [nn.Flatten()]
+    for a in sizes[:-1]:
+        i = sizes.index(a)
+        layers += [nn.Linear(a, sizes[i + 1]), *[nn.ReLU()] * (i < len(sizes) - 2)]
     return nn.Sequential(*layers)
 
 
@@ -716,6 +765,13 @@ def described_if_trained(model):
             m.extra_repr = functools.partial(str, f"{m.extra_repr()}, {n} parameters".removeprefix(", "))
 
 
+def described_without_parts(model):
+    for m in model.modules():
+        n = sum(p.numel() for p in m.parameters())
+        if n and not list(m.children()):
+            m.extra_repr = functools.partial(str, f"{m.extra_repr()}, {n} parameters".removeprefix(", "))
+
+
 def described_by_class(model):
     for m in model.modules():
         if list(m.parameters(recurse=False)):
@@ -818,6 +874,19 @@ def capture_and_replace(model, images, names):
             stack.enter_context(model.get_submodule(name).register_forward_hook(hook))
         model(images)
     return maps
+
+
+def capture_in_eval_mode(model, images, names):
+    model.eval()
+    try:
+        return capture_with_stack(model, images, names)
+    finally:
+        model.train()
+
+
+def capture_switching_off(model, images, names):
+    torch.set_grad_enabled(False)
+    return capture_with_stack(model, images, names)
 
 
 def capture_with_a_late_try(model, images, names):
@@ -1199,7 +1268,7 @@ WRONG = {
         (WithoutSuper, "cannot assign parameters before Module.__init__() call"),
         (BareTensor, "neither a number nor a bare tensor"),
         (Multiplied, "it multiplies"),
-        (ByItem, "off the graph"),
+        (ByItem, "without .item(), .data or .detach()"),
         (WithoutReturn, "is there a `return`"),
         (InPlace, "changes its argument `logits` in place"),
         (InPlaceOnTheGraph, "why       it changes its argument `logits` in place"),
@@ -1208,6 +1277,8 @@ WRONG = {
         (OneElement, "shape (1,); expected: shape ()"),
         (NoForward, "missing the required"),
         (Scaled(2.0), "error"),
+        (ByTheStart, "divide by self.temperature itself"),
+        (Frozen, "requires_grad=False freezes the parameter"),
     ],
     "parameter_counts": [
         (lambda model: {n: len(list(c.parameters())) for n, c in model.named_children()}, "counts tensors"),
@@ -1231,6 +1302,7 @@ WRONG = {
             "buffers are counted",
         ),
         (counts_by_prefix, "counts for both"),
+        (counts_of_all_parts, "the child's parameters() lists it once"),
     ],
     "classify": [
         (classify_in_training_mode, "the model ran in training mode"),
@@ -1247,6 +1319,7 @@ WRONG = {
         (classify_half_naively, "infinite / infinite is nan"),
         (classify_columns, "each column adds up to 1"),
         (lambda model, images: model(images).argmax(1), "a tensor, not a tuple"),
+        (classify_squeezed, "write squeeze(1)"),
     ],
     "make_mlp": [
         (mlp_relu_everywhere, "a ReLU follows the last layer"),
@@ -1259,6 +1332,8 @@ WRONG = {
         (mlp_softmax, "softmax at the end"),
         (mlp_without_return, "is there a `return`"),
         (mlp_off_by_one, "parameter shapes"),
+        (mlp_by_sizes, "tell the last layer by its place"),
+        (mlp_by_index, "finds the first of equal sizes"),
     ],
     "Ensemble": [
         (InAList, "a Python list or tuple hides the models"),
@@ -1319,6 +1394,7 @@ WRONG = {
         (described_by_the_class_repr, "you changed the class Linear"),
         (described_as_text, "'str' object is not callable"),
         (described_with_a_comma, "begins with a comma"),
+        (described_without_parts, "may hold parameters itself"),
     ],
     "capture": [
         (capture_by(lambda output: output.detach().clone(), remove=False), "the hooks are still there"),
@@ -1334,6 +1410,8 @@ WRONG = {
         (capture_late, "the hook looks up `name` only when it runs"),
         (capture_inputs, "these are the inputs"),
         (capture_by_attribute, "hang on the graph"),
+        (capture_in_eval_mode, "left in another mode"),
+        (capture_switching_off, "gradients stay off for all that follows"),
     ],
     "silence": [
         (silence_in_place, "write into output.clone()"),

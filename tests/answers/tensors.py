@@ -10,6 +10,14 @@ import torch
 import torch.nn.functional as F
 
 
+def invert_by_loop(image):
+    result = torch.zeros_like(image)
+    for i in range(image.shape[0]):
+        for j in range(image.shape[1]):
+            result[i, j] = 16 - image[i, j]
+    return result
+
+
 def zero_rows_in_place(images):
     images[:, [0, -1]] = 0
     images[:, :, [0, -1]] = 0
@@ -48,6 +56,12 @@ def zero_top_left(images):
 
 def copy_the_inside(images):
     result = torch.zeros_like(images)
+    result[:, 1:-1, 1:-1] = images[:, 1:-1, 1:-1]
+    return result
+
+
+def copy_the_inside_as_uint8(images):
+    result = torch.zeros(images.shape, dtype=torch.uint8)
     result[:, 1:-1, 1:-1] = images[:, 1:-1, 1:-1]
     return result
 
@@ -95,6 +109,10 @@ def softmax_global_maximum(x, dim):
     return e / e.sum(dim, keepdim=True)
 
 
+def softmax_in_float32(x, dim):
+    return softmax_by_maximum_with_indices(x.float(), dim)
+
+
 def softmax_clamped_maximum(x, dim):
     e = (x - x.amax(dim, keepdim=True).clamp(min=0)).exp()
     return e / e.sum(dim, keepdim=True)
@@ -137,6 +155,13 @@ def means_of_ten_classes(x, y, t):
     return (t[:, None] - means).square().sum((2, 3)).argmin(1)
 
 
+def means_from_zeros(x, y, t):
+    means = torch.zeros(10, *x.shape[1:])
+    for c in y.unique():
+        means[c] = x[y == c].mean(0)
+    return (t[:, None] - means).square().sum((2, 3)).argmin(1)
+
+
 def means_without_dim(x, y, t):
     means = torch.stack([x[y == c].mean() for c in range(int(y.max()) + 1)])
     return (t.flatten(1)[:, None] - means[:, None]).square().sum(2).argmin(1)
@@ -168,6 +193,7 @@ WRONG = {
         (lambda image: image.max() - image, "need not be 16"),
         (lambda image: 16 - image.float(), "dtype is torch.float32, not torch.uint8"),
         (lambda image: image.flip(0), "values are off"),
+        (invert_by_loop, "16 - image needs no loop"),
     ],
     "to_unit": [
         (lambda images: images / images.max(), "pale pictures darker"),
@@ -186,6 +212,7 @@ WRONG = {
         (zero_top_left, "only the top and the left"),
         (lambda images: images - copy_the_inside(images), "the other way round"),
         (lambda images: copy_the_inside(images).float(), "dtype is torch.float32"),
+        (copy_the_inside_as_uint8, "dtype is torch.uint8, not torch.float32"),
     ],
     "share_and_copy": [
         (lambda array: (torch.tensor(array), torch.tensor(array)), "neither shares"),
@@ -241,6 +268,7 @@ WRONG = {
             "argmax kept its dimension",
         ),
         (lambda logits, labels: (logits.amax(1) == labels).float().mean(), "take their places"),
+        (lambda z, y: (z.argmax(1) == y).type_as(z).mean(), "dtype is torch.float64, not torch.float32"),
     ],
     "softmax": [
         (softmax_without_maximum, "NaN"),
@@ -253,6 +281,7 @@ WRONG = {
         (lambda x, dim: x.log_softmax(dim), "logarithm"),
         (lambda x, dim: (x - x.max(dim, keepdim=True)).exp(), "returns a pair (values, indices)"),
         (softmax_global_maximum, "Use the largest along dim"),
+        (softmax_in_float32, "dtype is torch.float32, not torch.float64"),
     ],
     "object_areas": [
         (lambda id_map, ids: (id_map == ids).sum(), "ids lined up with the columns"),
@@ -331,6 +360,7 @@ WRONG = {
         (lambda x, y, t: class_distances(x, y, x).argmin(1), "the training images were classified"),
         (means_of_ten_classes, "which argmin picks"),
         (means_without_dim, "let the mean of a class be a picture"),
+        (means_from_zeros, "has the mean 0"),
     ],
 }
 
