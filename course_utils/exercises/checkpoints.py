@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,11 @@ def _loaded(answer: Callable, model: nn.Module, saved: dict[str, torch.Tensor]) 
                 raise
             return Result("an error")
     if saved.keys() != given.state_dict().keys():
-        return Result(..., "this file does not fit the model, and nobody learns of it: no strict=False")
+        return Result(
+            ...,
+            "this file does not fit the model, and nobody learns of it: let load_state_dict raise, without "
+            "strict=False",
+        )
     if not isinstance(result, nn.Module):
         return Result(..., _other(result, "the model"))
     weights = {name: tensor.detach() for name, tensor in result.state_dict().items()}
@@ -137,6 +141,7 @@ def _in_order(got: Any, state: dict, prefix: str) -> str | None:
         (_numbered("modules.weight", "module.module.bias", "module.dome.weight"), "module."),
         (_numbered("_orig_mod.layer1.0.weight", "layer2._orig_mod.bias", "module.bias"), "_orig_mod."),
         ({}, "module."),
+        (_numbered("_orig_mod.module.conv.weight", "module.fc.bias"), "_orig_mod.module."),
     ],
     also=_in_order,
     mistakes={
@@ -157,6 +162,9 @@ def _in_order(got: Any, state: dict, prefix: str) -> str | None:
         },
         "the prefix `module.` is written into the function; expected: the argument": _rename(
             lambda n, p: n.removeprefix("module.")
+        ),
+        "a prefix may have several parts, so the first alone is not it: ask startswith(prefix)": _rename(
+            lambda n, p: n.removeprefix(p) if n.split(".")[0] + "." == p else n
         ),
         "the prefix goes again and again; expected: once": _rename(
             lambda n, p: n[len(p) * len(re.match(f"(?:{re.escape(p)})*", n)[0].split(p)[1:]) :]
@@ -246,6 +254,7 @@ def _two_layers() -> nn.Module:
         (_filled(_two_layers()), {"0.weight": torch.ones(3, 5).T, "0.bias": torch.ones(3, 1)}),
         (_filled(nn.BatchNorm1d(3)), {"bias": torch.tensor([7.0, 8.0, 9.0])}),
         (_filled(_two_layers()), {"0.bias": torch.ones(1), "2.bias": torch.tensor(7.0)}),
+        (_filled(nn.Linear(5, 3)), {"weight": torch.ones(3, 5).half(), "bias": torch.ones(3).double()}),
     ],
     call=_matched,
     mistakes={
@@ -270,6 +279,9 @@ def _two_layers() -> nn.Module:
         ),
         "as many numbers are not the same shape: compare the shapes": _copy_where(
             lambda own, other: own.numel() == other.numel()
+        ),
+        "another dtype is no obstacle, for load_state_dict converts: ask the name and the shape": _copy_where(
+            lambda own, other: own.shape == other.shape and own.dtype == other.dtype
         ),
         "num_batches_tracked is not in missing_keys of a dictionary made by hand: compare the names": (
             lambda model, state: sorted(
@@ -373,15 +385,16 @@ def _places(
     sequences: tuple[type, ...] = (list, tuple),
     mixed: Callable[[Any, Any], bool] = lambda a, b: False,
     leaves: Callable[[Any, Any], bool] = lambda a, b: a == b,
+    opened: Callable[[Any], bool] = lambda thing: isinstance(thing, dict),
 ) -> list[str]:
     """The reference, with parts to replace: the mistakes are made of it."""
     if isinstance(a, sequences) and isinstance(b, sequences) and sequences:
         a, b = dict(enumerate(a)), dict(enumerate(b))
-    if isinstance(a, dict) and isinstance(b, dict):
+    if opened(a) and opened(b):
         places = []
         for key in keys(a, b):
             both = key in a and key in b
-            inner = _places(a[key], b[key], equal, keys, sequences, mixed, leaves) if both else [""]
+            inner = _places(a[key], b[key], equal, keys, sequences, mixed, leaves, opened) if both else [""]
             places += [f"{key}.{place}" if place else str(key) for place in inner]
         return sorted(places)
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
@@ -454,6 +467,11 @@ def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
         ({"a": [1], "b": {}, "c": 3}, {"a": {0: 1}, "b": "dict", "c": 3.0}),
         ({"a": {0: 1}, "b": "dict", "loss": 1.5}, {"a": [1], "b": [], "loss": torch.tensor(1.5)}),
         ([0.5, 0.25, 0.125], [0.5, 0.5]),
+        (
+            {"model": OrderedDict(w=torch.tensor([1.0, 2.0]), b=torch.zeros(2))},
+            {"model": OrderedDict(w=torch.tensor([1.0, 2.5]), b=torch.zeros(2))},
+        ),
+        ({"losses": [0.5] * 12}, {"losses": [0.5, 0.5, 0.25]}),
     ],
     call=_named,
     mistakes={
@@ -497,6 +515,9 @@ def _same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
         ),
         "3 and 3.0 are equal: compare by ==, not the types": lambda a, b: _places(
             a, b, leaves=lambda a, b: type(a) is type(b) and a == b
+        ),
+        "an OrderedDict, as state_dict() gives, is a dictionary, too: ask isinstance(a, dict)": (
+            lambda a, b: _places(a, b, opened=lambda thing: type(thing) is dict)
         ),
         "these are the places that agree": lambda a, b: sorted(a.keys() & b.keys() - set(_top_level(a, b))),
     },
@@ -678,6 +699,16 @@ def _destroys(answer: Callable, name: str) -> bool:
         return not neighbour.exists() or neighbour.read_bytes() != b"keep me"
 
 
+def _trips_over(answer: Callable) -> bool:
+    """Whether a leftover of a killed process keeps the answer from writing the new file."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "table.csv"
+        target.with_name("table.csv.tmp").write_bytes(b"half of an older table")
+        with contextlib.suppress(Exception):
+            answer(target, lambda file: file.write(b"new"))
+        return not target.exists() or target.read_bytes() != b"new"
+
+
 def _written(
     answer: Callable, before: bytes | None, pieces: list[bytes], error: type[BaseException] | None = None
 ) -> Result:
@@ -739,11 +770,10 @@ def _written(
             ..., "another file of the folder is lost, table.tmp: with_suffix drops the .csv of table.csv"
         )
     for made in sorted(writer.seen):
-        if Path(made).stem == target.stem and _destroys(answer, made):
-            return Result(
-                ...,
-                f"another file named {made} would be lost: with_suffix drops the .csv of table.csv",
-            )
+        if target.name not in made and _destroys(answer, made):
+            drops = Path(made).stem == target.stem
+            why = "with_suffix drops the .csv of table.csv" if drops else "append .tmp to the whole name"
+            return Result(..., f"another file named {made} would be lost: {why}")
     if error and contents != before:
         return Result(..., "`write` has failed, and the file is not as it was before: do not rename then")
     wrong = None
@@ -757,6 +787,11 @@ def _written(
         wrong = (
             "os.fsync comes too early or too late: the bytes are still in Python's buffer (file.flush() "
             "first), or the file has its new name already"
+        )
+    elif not error and _trips_over(answer):
+        wrong = (
+            "a leftover table.csv.tmp, of a process that was killed, stands in the way: open the temporary "
+            'file with "wb", which empties it'
         )
     return Result(contents, wrong)
 
@@ -826,10 +861,17 @@ def _saved(names: list[str]) -> list[str]:
         (["best.pt"], 1),
         ([], 2),
         (["epoch_5.pt", "epoch_6_pt", "epoch_1_0.pt", "epoch_7.pt"], 1),
+        (["epoch_0009.pt", "epoch_10.pt", "epoch_10000.pt", "epoch_9999.pt"], 1),
     ],
     mistakes={
         "sorted as text: epoch_10 comes before epoch_9": lambda names, keep: sorted(
             n for n in names if _NAME.fullmatch(n)
+        )[:-keep],
+        "a longer name need not have a larger number, as epoch_0009 and epoch_10: sort by int": (
+            lambda names, keep: sorted(_saved(names), key=lambda n: (len(n), n))[:-keep]
+        ),
+        "a number may have more digits than zfill fills up: sort by int": lambda names, keep: sorted(
+            _saved(names), key=lambda n: n[6:-3].zfill(4)
         )[:-keep],
         "these are the newest, to keep; expected: the others, to delete": lambda names, keep: _saved(names)[
             -keep:
@@ -981,12 +1023,16 @@ def _normalised() -> nn.Module:
         (_normalised(), "adds 1, then 2", [0.25, 0.75], 2),
         (_normalised(), "adds 1, then 2, then 3", [0.75, 0.5, 0.25], 3),
         (_normalised(), "adds 1, then 2", [-2e9, -1e9], 2),
+        (_normalised(), "adds 1, then 2", [0.0, -1.0], 2),
     ],
     call=_kept,
     mistakes={
         "it keeps the lowest score; expected: the highest": _keep(lambda a, b: a < b, float("inf")),
         "scores below the first `best` never count; expected: begin with float('-inf')": _keep(
             lambda a, b: a > b, 0.0
+        ),
+        "`not best` holds for a score of 0.0, too: ask `best is None`": _keep(
+            lambda a, b: not b or a > b, 0.0
         ),
         "this is the score of the last epoch; expected: the highest": _last_score,
     },
@@ -1033,6 +1079,7 @@ def _same_order(got: Any, state: dict) -> str | None:
         ({"count": torch.tensor([70000, 2]), "w": torch.full((2, 3), 65504.0), "x": torch.zeros(0)},),
         ({},),
         ({"edge": torch.tensor([65510.0]), "brain": torch.ones(2, dtype=torch.bfloat16)},),
+        ({"rng": torch.tensor([0, 200], dtype=torch.uint8), "n": torch.tensor([3], dtype=torch.int32)},),
     ],
     also=_same_order,
     mistakes={
@@ -1041,6 +1088,9 @@ def _same_order(got: Any, state: dict) -> str | None:
         ),
         "integers or booleans were converted; expected: floating-point tensors only": _convert(
             lambda t: t.half() if _fits(t) else t
+        ),
+        "int64 is not the only integer type: ask tensor.is_floating_point()": _convert(
+            lambda t: t.half() if t.dtype not in (torch.int64, torch.bool) and _fits(t) else t
         ),
         "everything was converted; expected: floating-point tensors that stay finite": _convert(
             torch.Tensor.half

@@ -5,7 +5,6 @@ import gc
 import linecache
 import math
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from itertools import pairwise
@@ -136,13 +135,16 @@ _STATES = {"sgd": lambda n: 0, "momentum": lambda n: n, "adam": lambda n: 2 * n 
 
 
 def _stays(
-    size: Callable = lambda p: p.nbytes, trained: Callable = lambda p: p.requires_grad, **states: Callable
+    size: Callable = lambda p: p.nbytes,
+    trained: Callable = lambda p: p.requires_grad,
+    own: Callable = nn.Module.parameters,
+    **states: Callable,
 ) -> Callable:
     def training_bytes(model: nn.Module, optimizer: str) -> dict[str, int]:
         state = (_STATES | states)[optimizer]
-        moved = [size(p) for p in model.parameters() if trained(p)]
+        moved = [size(p) for p in own(model) if trained(p)]
         return {
-            "parameters": sum(map(size, model.parameters())),
+            "parameters": sum(map(size, own(model))),
             "gradients": sum(moved),
             "optimizer_state": sum(map(state, moved)),
         }
@@ -164,6 +166,12 @@ def _frozen() -> nn.Module:
     return model
 
 
+def _tied() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    return model
+
+
 @exercise(
     cases=lambda: [
         (nn.Linear(3, 2), "sgd"),
@@ -175,6 +183,7 @@ def _frozen() -> nn.Module:
         (nn.Linear(7, 5).to(torch.bfloat16), "adam"),
         (nn.Sequential(nn.Linear(2, 3).double(), nn.Linear(3, 1)), "momentum"),
         (nn.Linear(3, 2).requires_grad_(False), "adam"),
+        (_tied(), "adam"),
     ],
     mistakes={
         "these are numbers of elements; expected: bytes, each with its element_size()": _stays(torch.numel),
@@ -198,7 +207,10 @@ def _frozen() -> nn.Module:
         "frozen parameters have no gradient": _but(lambda m, o: _all(m, o)["gradients"], "gradients"),
         "an element does not always have 4 bytes: ask element_size()": _stays(lambda p: 4 * p.numel()),
         "buffers, such as running_mean, are counted; expected: parameters only": _but(
-            lambda m, o: sum(t.nbytes for t in m.state_dict().values()), "parameters"
+            lambda m, o: sum(t.nbytes for t in [*m.parameters(), *m.buffers()]), "parameters"
+        ),
+        "a weight that two layers share is counted twice: model.parameters() gives it once": _stays(
+            own=lambda m: [p for part in m.modules() for p in part.parameters(recurse=False)]
         ),
     },
 )  # fmt: skip
@@ -425,7 +437,7 @@ def _collects(pick: Callable = lambda x: x.argmax(1).cpu(), join: Callable = tor
 
 
 @exercise(
-    cases=lambda: [(5, 3, True), (60, 6, True), (44, 7, False), (2, 8, True)],
+    cases=lambda: [(5, 3, True), (60, 6, True), (44, 7, False), (2, 8, True), (7, 3, False)],
     call=_predicted,
     mistakes={
         "these are the logits; expected: the class, the place of each row's largest": _collects(lambda x: x),
@@ -436,6 +448,9 @@ def _collects(pick: Callable = lambda x: x.argmax(1).cpu(), join: Callable = tor
         "a list, one entry for each batch; expected: one tensor, by torch.cat": _collects(join=list),
         "a list of numbers; expected: a tensor": _collects(join=lambda picked: torch.cat(picked).tolist()),
         "the classes have kept a second dimension": _collects(lambda x: x.argmax(1, keepdim=True)),
+        "of a batch of one sample squeeze() leaves no dimension at all: argmax(1) needs none": _collects(
+            lambda x: x.argmax(1, keepdim=True).squeeze()
+        ),
     },
 )
 def collect_predictions(model, loader):
@@ -447,6 +462,20 @@ def collect_predictions(model, loader):
 
 class _Broken(Exception):
     """What a model raises in the midst of a forward pass."""
+
+
+class _Whole(nn.Module):
+    """Calls its parts in turn, and is no nn.Sequential."""
+
+    def __init__(self, **parts: nn.Module) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for part in self.children():
+            x = part(x)
+        return x
 
 
 class _Breaks(nn.Module):
@@ -465,7 +494,7 @@ def _normed(answer: Callable, widths: list[int], samples: int, breaks: bool) -> 
     """activation_norms(model, batch)"""
     body = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
     end = {"broken": _Breaks()} if breaks else {"head": nn.Linear(widths[-1], 3)}
-    whole = nn.Sequential(OrderedDict(body=nn.Sequential(*body), **end))
+    whole = _Whole(body=nn.Sequential(*body), **end)
     model = _numbers(whole if body else nn.Linear(*widths, 3))
     batch, _ = _data(samples, widths[0], classes=3)
     watch, raised, got = _Watch(model, batch), False, None
@@ -538,6 +567,9 @@ _of_input = partial(torch.norm)  # an object of its own
         "modules that hold others, such as `body`, are there as well; expected: leaves only": _norms(
             ask=lambda module: True
         ),
+        "not only an nn.Sequential holds others: ask whether a module has children": _norms(
+            ask=lambda module: not isinstance(module, nn.Sequential)
+        ),
         "only the model's children; expected: all leaves, from named_modules()": _norms(
             modules=nn.Module.named_children, ask=lambda module: True
         ),
@@ -586,7 +618,8 @@ class _Step:
         if "memory" in self.ending:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. 3.12 MiB is free.")
         if "Error" in self.ending:
-            raise {"ValueError": ValueError, "RuntimeError": RuntimeError}[self.ending]("sizes do not fit")
+            broken = RuntimeError("CUDA error: an illegal memory access was encountered")
+            raise {"ValueError": ValueError("sizes do not fit"), "RuntimeError": broken}[self.ending]
         return {"returns False": False, "returns its tensors": held}.get(self.ending)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+import itertools
 import math
 import operator
 import random
@@ -314,6 +315,7 @@ def _shuffled(images: torch.Tensor) -> torch.Tensor:
         (torch.randint(100, 200, (3, 5, 2, 3)).float(), 3),
         (torch.randint(0, 256, (7, 3, 3, 3)).float(), 4),
         (torch.randint(0, 256, (2, 6, 5, 3)).float(), 1),
+        (255 * torch.rand(4, 3, 4, 3), 3),
     ],
     mistakes={
         "the channels are still the last axis; make_grid wants (N, C, H, W): permute(0, 3, 1, 2)": _grid(
@@ -336,6 +338,9 @@ def _shuffled(images: torch.Tensor) -> torch.Tensor:
         ),
         "the lines between the images are missing: leave padding=2": _grid(_first, padding=0),
         "the lines are white; expected: black": _grid(_first, pad_value=1.0),
+        "uint8 cuts off the fractions of pixels: divide the floats": _grid(
+            lambda x: _first(x.to(torch.uint8))
+        ),
         "the channels are last; add_image wants them first": lambda x, columns: make_grid(
             _first(x) / 255, nrow=columns
         ).permute(1, 2, 0),
@@ -386,8 +391,9 @@ def _histograms(answer: Callable, model: str, step: int) -> Result:
     return Result(logged, "it returns something; expected: nothing" if returned is not None else None)
 
 
-TRAINED, FROZEN, FRESH = (
+TRAINED, STOPPED, FROZEN, FRESH = (
     "Linear(3, 4), ReLU, Linear(4, 2) after backward",
+    "Linear(3, 4), ReLU, Linear(4, 2) after backward, and [0] frozen after that",
     "a frozen Conv2d, BatchNorm2d, Flatten, Linear after backward, in eval mode",
     "Linear(2, 3) before any backward",
 )
@@ -398,7 +404,7 @@ def _gradients_of(kind: str) -> tuple[nn.Module, list[torch.Tensor | None]]:
     generator = torch.Generator().manual_seed(3)
     if kind == FRESH:
         return nn.Linear(2, 3), [None, None]
-    if kind == TRAINED:
+    if kind in (TRAINED, STOPPED):
         model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
         x = torch.randn(5, 3, generator=generator)
     else:
@@ -406,7 +412,9 @@ def _gradients_of(kind: str) -> tuple[nn.Module, list[torch.Tensor | None]]:
         model[0].requires_grad_(False)
         x = torch.randn(6, 1, 5, 5, generator=generator)
     F.cross_entropy(model(x), torch.arange(len(x)) % 2).backward()
-    return model.train(kind == TRAINED), [p.grad for p in model.parameters()]
+    if kind == STOPPED:
+        model[0].requires_grad_(False)
+    return model.train(kind != FROZEN), [p.grad for p in model.parameters()]
 
 
 def _model(kind: str) -> nn.Module:
@@ -435,7 +443,7 @@ def _log_gradient(writer: SummaryWriter, tag: str, parameter: nn.Parameter, step
 
 
 @exercise(
-    cases=lambda: [(TRAINED, 7), (FROZEN, 1200), (FRESH, 3)],
+    cases=lambda: [(TRAINED, 7), (FROZEN, 1200), (FRESH, 3), (STOPPED, 5)],
     call=_histograms,
     mistakes={
         "these are the weights; expected: their gradients": _gradients(
@@ -463,6 +471,9 @@ def _log_gradient(writer: SummaryWriter, tag: str, parameter: nn.Parameter, step
         ),
         "before the first backward p.grad is None, whatever requires_grad says: look at p.grad": _gradients(
             _log_gradient, chosen=lambda p: p.requires_grad
+        ),
+        "a layer that is frozen after backward still has its gradient: ask only whether it is None": (
+            _gradients(_log_gradient, chosen=lambda p: p.requires_grad and p.grad is not None)
         ),
     },
 )
@@ -563,11 +574,12 @@ def _flat(
     name_of: Callable = lambda outer, inner: f"{outer}.{inner}",
     depth: int = 99,
     other: Callable = str,
+    opened: Callable = lambda v: isinstance(v, dict),
 ) -> Callable:
     def flat(config: dict, level: int = 0) -> dict:
         result = {}
         for name, value in config.items():
-            if isinstance(value, dict) and level < depth:
+            if opened(value) and level < depth:
                 result |= {name_of(name, inner): v for inner, v in flat(value, level + 1).items()}
             elif keep(value):
                 result[name] = value
@@ -585,6 +597,7 @@ def _configs() -> list[tuple[dict]]:
         ({"a": {"b": {"c": {"d": 1.5}, "e": False}}, "f": 2, "g": {"h": None}},),
         ({"device": torch.device("cpu"), "dtype": torch.float32, "shuffle": True},),
         ({},),
+        ({"lr": 0.1, "extra": {}, "model": {"options": {}, "width": 8}},),
     ]
 
 
@@ -617,6 +630,9 @@ def _ordered(answer: Callable, config: dict) -> Result:
         ),
         "only one level is opened: a dict inside a dict stays, or becomes a text": _flat(depth=1),
         "dicts inside have become texts; expected: entries of their own": _flat(depth=0),
+        "an empty dict inside has become the text '{}'; expected: no entry": _flat(
+            opened=lambda v: isinstance(v, dict) and v != {}
+        ),
         "the names of the outer dicts are missing: 'model.sizes'": _flat(name_of=lambda a, b: b),
         "None is left out; expected: 'None'": _flat(other=lambda v: ... if v is None else str(v)),
         "what is no number or text is left out; expected: str(value)": _flat(other=lambda v: ...),
@@ -728,6 +744,9 @@ def _step(answer: Callable, steps: list, train: list, valid: list, tolerance: fl
         ([2, 3, 5, 6, 8], [0.9, 0.7, 0.5, 0.3, 0.2], [1.0, 0.7, 0.8, 0.4, 0.6], 0.1),
         ([1, 2, 3], [0.9, 0.4, 0.1], [1.0, 0.5, 0.75], 0.5),
         ([1, 2, 3], [0.9, 0.4, 0.4], [1.0, 0.5, 0.9], 0.1),
+        ([0, 10, 20], [0.9, 0.5, 0.3], [0.5, 0.6, 0.9], 0.1),
+        ([1, 2, 3, 4], [0.9, 0.4, 0.1, 0.6], [1.0, 0.5, 0.8, 0.9], 0.1),
+        ([1, 2, 3, 4], [0.9, 0.4, 0.5, 0.2], [1.0, 0.5, 0.8, 0.9], 0.1),
     ],
     call=_step,
     mistakes={
@@ -758,6 +777,15 @@ def _step(answer: Callable, steps: list, train: list, valid: list, tolerance: fl
         ),
         "the training loss must be smaller than at that step, not than at the start": _since(
             learns=lambda train, best: train[-1] < train[0]
+        ),
+        "any later training loss counts here; expected: the last": _since(
+            learns=lambda train, best: min(train[best:]) < train[best]
+        ),
+        "the training loss need not fall at every step: compare the last with that step's": _since(
+            learns=lambda train, best: all(b < a for a, b in itertools.pairwise(train[best:]))
+        ),
+        "step 0 is a step, too, though it counts as false: ask `is None`": _since(
+            value=lambda steps, best: steps[best] or None
         ),
         "any later peak counts here; expected: the last validation loss": _since(
             rises=lambda valid, best, tolerance: max(valid[best:]) > (1 + tolerance) * valid[best]

@@ -80,6 +80,10 @@ def _trained(result: Any, trainable: dict[str, str], model: nn.Module, wrong: st
     return Result({**trainable, "returned": ", ".join(result)}, wrong)
 
 
+def _stages(**layers: nn.Module) -> nn.Module:
+    return nn.Sequential(OrderedDict(layers))
+
+
 # 1. The best model that fits
 
 FAMILY = ["resnet18", "mobilenet_v3_small", "resnet50", "efficientnet_b0"]
@@ -135,6 +139,7 @@ def _chosen(answer: Callable, names: list[str], megabytes: float) -> Any:
         (["shufflenet_v2_x1_0", "mobilenet_v2"], 13.58),
         (["squeezenet1_0", "shufflenet_v2_x1_0", "mobilenet_v3_small"], 9.9),
         (["googlenet", "resnet18"], 48),
+        (["wide_resnet101_2", "resnet152"], 300),
     ],
     call=_chosen,
     mistakes={
@@ -177,6 +182,15 @@ def _chosen(answer: Callable, names: list[str], megabytes: float) -> Any:
         "this is the accuracy; expected: the name": lambda names, mb: max(
             map(_accuracy, _fitting(names, mb)), default=None
         ),
+        "this takes whichever weights of a name fit; expected: DEFAULT alone": lambda names, mb: max(
+            (
+                (w.meta["_metrics"]["ImageNet-1K"]["acc@1"], name)
+                for name in names
+                for w in get_model_weights(name)
+                if w.meta["_file_size"] <= mb
+            ),
+            default=(0, None),
+        )[1],
     },
 )
 def best_within(names, megabytes):
@@ -288,6 +302,10 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "a network with dropout at its end, head: classifier[0]": lambda: _Net(
         3, classifier=nn.Sequential(nn.Linear(3, 10), nn.Dropout())
     ),
+    "a head three levels down: head.mlp.fc": lambda: _Net(
+        4, head=_stages(mlp=_stages(act=nn.ReLU(), fc=nn.Linear(4, 8)))
+    ),
+    "a head without a bias: classifier": lambda: _Net(3, classifier=nn.Linear(3, 10, bias=False)),
 }
 
 
@@ -370,6 +388,9 @@ def _last_module(model: nn.Module, classes: int) -> nn.Module:
         "the head is not always called fc: find the last nn.Linear": _fc,
         "the last module is not always an nn.Linear: ask isinstance(module, nn.Linear)": _last_module,
         "the new head has no bias": lambda m, c: _replace(m, c, bias=False),
+        "the new head has a bias only where the old one had; expected: always": lambda m, c: _replace(
+            m, c, bias=m.get_submodule(_last_linear(m)).bias is not None
+        ),
     },
 )
 def replace_head(model, classes):
@@ -412,6 +433,10 @@ def _load(model: nn.Module, state: dict[str, torch.Tensor], mine: Callable, ask:
     problems = ask([n for n in report.missing_keys if not mine(n)], report.unexpected_keys)
     if problems:
         raise KeyError(problems)
+
+
+def _fits(name: str, own: dict, state: dict) -> bool:
+    return name in own and state.get(name, own[name]).shape == own[name].shape
 
 
 def _by_parameters(model: nn.Module, state: dict[str, torch.Tensor], head: str) -> None:
@@ -472,7 +497,13 @@ def _bodies() -> list[tuple]:
             _state(_Net(4, fc=nn.Linear(4, 9)), without="features.1.running_mean"),
             "fc",
         ),
+        (_sequential(2), _state(_sequential(9)), "classifier"),
+        (_tree("stem", "fc"), _state(_tree("stem", "fc"), lambda n: n.replace("fc.", "fc.0.")), "fc"),
     ]
+
+
+def _sequential(classes: int) -> nn.Module:
+    return _Net(4, classifier=nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, classes)))
 
 
 @exercise(
@@ -508,8 +539,14 @@ def _bodies() -> list[tuple]:
             m, s, lambda n: n.startswith(h), lambda a, b: a + b
         ),
         "the head is loaded, too, where its shape fits; expected: it keeps its new weights": lambda m, s, h: (
-            _load(m, s, lambda n: _below(h)(n) and s.get(n, m.state_dict()[n]).shape
-                  != m.state_dict()[n].shape, lambda a, b: [n for n in a if not _below(h)(n)] + b)
+            _load(m, s, lambda n: _below(h)(n) and not _fits(n, m.state_dict(), s),
+                  lambda a, b: [n for n in a if not _below(h)(n)] + b)
+        ),
+        "the head in `state` may have other names than the model's: do not complain about them": (
+            lambda m, s, h: _load(m, s, _below(h), lambda a, b: [*a, *(s.keys() - m.state_dict().keys())])
+        ),
+        "the head may be a Sequential: its names go on, as classifier.0.weight": lambda m, s, h: _load(
+            m, s, lambda n: n.rpartition(".")[0] == h, lambda a, b: a + b
         ),
     },
 )  # fmt: skip
@@ -529,7 +566,7 @@ def _counting() -> list[tuple]:
     half = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     half[0].weight.requires_grad_(False)
     frozen = nn.Sequential(nn.Linear(2, 7), nn.BatchNorm1d(7)).requires_grad_(False)
-    return [(first,), (half,), (frozen,), (tied,), (nn.Linear(3, 8),)]
+    return [(first,), (half,), (frozen,), (tied,), (nn.Linear(3, 8),), (nn.GRU(2, 3),)]
 
 
 def _sizes(parameters: Iterable[torch.Tensor]) -> int:
@@ -563,6 +600,10 @@ def _trainable(model: nn.Module) -> list[torch.Tensor]:
         "frozen ones are counted as trainable: ask each parameter's requires_grad": lambda m: (
             _sizes(m.parameters()),
             _sizes(m.parameters()),
+        ),
+        "not every parameter is called weight or bias: model.parameters() gives all": lambda m: tuple(
+            _sizes(p for n, p in m.named_parameters() if n.endswith(("weight", "bias")) and chosen(p))
+            for chosen in (lambda p: p.requires_grad, torch.is_tensor)
         ),
     },
 )
@@ -693,7 +734,10 @@ def _mode_cases() -> list[tuple]:
     resnet.requires_grad_(False)
     resnet.layer4.requires_grad_(True)
     resnet.fc.requires_grad_(True)
-    return [(mixed,), (nested,), (dense,), (sleeping,), (halves,), (_block(True, nn.BatchNorm3d),), (resnet,)]
+    other = nn.InstanceNorm1d(4, affine=True, track_running_stats=True)
+    others = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.GroupNorm(2, 4), other).requires_grad_(False)
+    models = mixed, nested, dense, sleeping, halves, _block(True, nn.BatchNorm3d), resnet
+    return [(model,) for model in (*models, _stages(body=others, fc=nn.Linear(4, 2)))]
 
 
 def _set_modes(model: nn.Module, sleeps: Callable[[nn.Module], bool], start: bool = True) -> None:
@@ -813,8 +857,11 @@ def _features(answer: Callable, body: nn.Module, loader: Iterable) -> Any:
             "in training mode BatchNorm uses the batch and dropout drops features: call body.eval() first, "
             "before the loop",
         )
-    if isinstance(got, tuple) and len(got) == 2 and isinstance(got[0], torch.Tensor) and got[0].requires_grad:
+    pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[0], torch.Tensor)
+    if pair and got[0].requires_grad:
         wrong = "the features hang on a graph, which keeps every batch in memory: use torch.no_grad()"
+    elif pair and got[0].is_inference():
+        wrong = "no head can be trained on a tensor of inference_mode: use torch.no_grad()"
     elif max(graphs) > 1:
         wrong = "until the end each batch keeps its graph in memory: use torch.no_grad() around the loop"
     elif not torch.is_grad_enabled():
@@ -937,6 +984,7 @@ def mean_and_error(accuracies):
 
 def _grouped(answer: Callable, model: nn.Module, rate: float, decay: float) -> Any:
     """layer_groups(model, rate, decay)"""
+    changed = _watch(model)
     groups = answer(model, rate, decay)
     if not isinstance(groups, (list, tuple)) or not all(isinstance(group, dict) for group in groups):
         return groups
@@ -952,7 +1000,8 @@ def _grouped(answer: Callable, model: nn.Module, rate: float, decay: float) -> A
             group["params"] = [group["params"]]
         if isinstance(group["params"], nn.Module) or not isinstance(group["params"], Iterable):
             return Result(..., f'"params" is {kind_of(group["params"])}; expected: its parameters()')
-        group["params"] = list(group["params"])
+        pairs = list(group["params"])  # an optimizer takes named_parameters(), too
+        group["params"] = [p[1] if isinstance(p, tuple) and len(p) == 2 else p for p in pairs]
         for parameter in group["params"]:
             if not isinstance(parameter, torch.Tensor):
                 return Result(..., f'"params" holds {kind_of(parameter)}; expected: parameters')
@@ -970,7 +1019,7 @@ def _grouped(answer: Callable, model: nn.Module, rate: float, decay: float) -> A
         wrong = "a group is empty; expected: no group for a child without parameters"
     elif len(groups) != full:
         wrong = f"the number of groups is {len(groups)}; expected: {full}, one for each child with parameters"
-    return Result({name: rates[name] for name in names.values()}, wrong)
+    return Result({name: rates[name] for name in names.values()}, wrong or changed())
 
 
 def _frozen_at_first() -> nn.Module:
@@ -1048,6 +1097,12 @@ def _thaw(model: nn.Module, chosen: list[str], thaw: bool = True, freeze: bool =
     return chosen
 
 
+def _thaw_by(model: nn.Module, chosen: list[str], belongs: Callable[[str, str], bool]) -> list[str]:
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(belongs(name, child) for child in chosen))
+    return chosen
+
+
 def _with_parameters(model: nn.Module) -> list[str]:
     return [name for name, child in model.named_children() if list(child.parameters())]
 
@@ -1063,10 +1118,6 @@ def _last_of_all(model: nn.Module, count: int) -> list[str]:
 
 def _bare_omitted(model: nn.Module, names: list[str]) -> list[str]:
     return [name for name in names if name in _with_parameters(model)]
-
-
-def _stages(**layers: nn.Module) -> nn.Module:
-    return nn.Sequential(OrderedDict(layers))
 
 
 def _small(frozen: bool = False) -> nn.Module:
@@ -1088,6 +1139,13 @@ def _small(frozen: bool = False) -> nn.Module:
         (_small(frozen=True), 3, 1),
         (_small(), 8, 2),
         (_small(frozen=True), 10, 2),
+        (
+            _stages(
+                conv=nn.Linear(3, 3), fc_norm=nn.LayerNorm(3), old_fc=nn.Linear(3, 3), fc=nn.Linear(3, 2)
+            ),
+            1,
+            2,
+        ),
     ],
     call=_unfrozen,
     mistakes={
@@ -1130,6 +1188,12 @@ def _small(frozen: bool = False) -> nn.Module:
         ),
         "only the newest layer is trained; expected: all from there to the end": lambda m, e, k: _thaw(
             m, _last(m, 1 + e // k)[:1]
+        ),
+        "`fc_norm.weight` also begins with `fc`: ask for the name with a dot": lambda m, e, k: _thaw_by(
+            m, _last(m, 1 + e // k), str.startswith
+        ),
+        "`old_fc.weight` also contains `fc`: ask how the name begins": lambda m, e, k: _thaw_by(
+            m, _last(m, 1 + e // k), str.__contains__
         ),
     },
 )

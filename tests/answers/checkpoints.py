@@ -70,6 +70,14 @@ def use_not_strict(model, path):
     return model.eval()
 
 
+def use_printing(model, path):
+    try:
+        model.load_state_dict(torch.load(path))
+    except RuntimeError as error:
+        print(error)
+    return model.eval()
+
+
 def use_unexpected_only(model, path):
     report = model.load_state_dict(torch.load(path), strict=False)
     if report.unexpected_keys:
@@ -121,6 +129,13 @@ def prefix_by_slice(state, prefix):
 
 def prefix_by_pattern(state, prefix):
     return {re.sub("^" + re.escape(prefix), "", name): tensor for name, tensor in state.items()}
+
+
+def prefix_of_one_part(state, prefix):
+    return {
+        n.removeprefix(prefix) if n.split(".")[0] + "." == prefix else n: tensor
+        for n, tensor in state.items()
+    }
 
 
 # load_matching
@@ -231,6 +246,15 @@ def matching_full(model, state):
     full.update({name: state[name] for name in fitting})
     model.load_state_dict(full)
     return sorted(set(full) - set(fitting))
+
+
+def matching_by_dtype(model, state):
+    own = model.state_dict()
+    fitting = {
+        n: t for n, t in state.items() if n in own and t.shape == own[n].shape and t.dtype == own[n].dtype
+    }
+    model.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())
 
 
 # stored_bytes
@@ -410,6 +434,30 @@ def differences_with_a_list(a, b):
 
     walk(a, b, [])
     return sorted(".".join(map(str, place)) for place in found)
+
+
+def differences_of_exact_types(a, b):
+    if type(a) in (list, tuple) and type(b) in (list, tuple):
+        a, b = dict(enumerate(a)), dict(enumerate(b))
+    if type(a) is dict and type(b) is dict:
+        found = []
+        for key in a.keys() | b.keys():
+            inner = differences_of_exact_types(a[key], b[key]) if key in a and key in b else [""]
+            found += [f"{key}.{p}" if p else str(key) for p in inner]
+        return sorted(found)
+    return [] if equal_leaves(a, b) else [""]
+
+
+def differences_by_sorted_keys(a, b):
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        a, b = dict(enumerate(a)), dict(enumerate(b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        found = []
+        for key in sorted(a.keys() | b.keys()):
+            inner = differences_by_sorted_keys(a[key], b[key]) if key in a and key in b else [""]
+            found += [f"{key}.{p}" if p else str(key) for p in inner]
+        return found
+    return [] if equal_leaves(a, b) else [""]
 
 
 # remaining_batches
@@ -750,6 +798,21 @@ def write_by_named_fsync(path, write):
     write_by_named_file(path, write, os.fsync)
 
 
+def write_named(name, mode="wb"):
+    def write_safely(path, write):
+        temporary = path.with_name(name(path))
+        try:
+            with open(temporary, mode) as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    return write_safely
+
+
 # outdated
 
 PATTERN = re.compile(r"epoch_(\d+)\.pt")
@@ -806,6 +869,14 @@ def outdated_by_count(names, keep):
 
 def outdated_as_given(names, keep):
     return [n for n in names if PATTERN.fullmatch(n)][:-keep]
+
+
+def outdated_by_length(names, keep):
+    return sorted((n for n in names if PATTERN.fullmatch(n)), key=lambda n: (len(n), n))[:-keep]
+
+
+def outdated_by_zfill(names, keep):
+    return sorted((n for n in names if PATTERN.fullmatch(n)), key=lambda n: n[6:-3].zfill(4))[:-keep]
 
 
 def outdated_in_pairs(names, keep):
@@ -923,6 +994,17 @@ def best_before_training(model, train_epoch, score, epochs):
     return best
 
 
+def best_if_not(model, train_epoch, score, epochs):
+    best = None
+    for _ in range(epochs):
+        train_epoch(model)
+        now = score(model)
+        if not best or now > best:
+            best, weights = now, copy.deepcopy(model.state_dict())
+    model.load_state_dict(weights)
+    return best
+
+
 def best_by_clones(model, train_epoch, score, epochs):
     kept = []
     for _ in range(epochs):
@@ -992,6 +1074,12 @@ def halve_by_largest(tensor):
     return small if tensor.is_floating_point() and finite else tensor
 
 
+def halve_but_int64(tensor):
+    if tensor.dtype in (torch.int64, torch.bool):
+        return tensor
+    return tensor.half() if tensor.half().isfinite().all() else tensor
+
+
 def halve_copies(state):
     result = copy.deepcopy(state)
     for name, tensor in state.items():
@@ -1010,7 +1098,8 @@ WRONG = {
         (use_eval_first, "it returns a OrderedDict; expected: the model"),
         (use_a_copy, "returns another model"),
         (use_one_flag, "the layers in the model are still in training mode"),
-        (use_not_strict, "nobody learns of it"),
+        (use_not_strict, "without strict=False"),
+        (use_printing, "let load_state_dict raise"),
         (use_unexpected_only, "nobody learns of it"),
         (use_only_eval, "still has its own weights"),
     ],
@@ -1024,6 +1113,7 @@ WRONG = {
         (lambda s, p: [n.removeprefix(p) for n in s], "it returns a list, not a dict"),
         (prefix_in_place, "in place"),
         (prefix_to_the_end, "another order"),
+        (prefix_of_one_part, "may have several parts"),
     ],
     "load_matching": [
         (matching_strict_false, "for Linear: size mismatch for weight"),
@@ -1038,6 +1128,7 @@ WRONG = {
         (matching_unsorted, "not sorted"),
         (matching_dry, "nothing was loaded"),
         (matching_rebound, "nothing was loaded"),
+        (matching_by_dtype, "another dtype is no obstacle"),
     ],
     "stored_bytes": [
         (lambda s: sum(t.nbytes for t in s.values()), "each storage once"),
@@ -1068,6 +1159,8 @@ WRONG = {
         (differences_of_dictionaries, "a list and a dictionary differ"),
         (differences_by(leaves_by_equality), "even where == says True"),
         (lambda a, b: a == b, "it returns a bool, not a list"),
+        (differences_of_exact_types, "an OrderedDict"),
+        (differences_by_sorted_keys, "the places are right, but not sorted"),
     ],
     "remaining_batches": [
         (remaining_without_state, "bring loader.generator to the state"),
@@ -1105,6 +1198,10 @@ WRONG = {
         (write_as_text, "must be str, not bytes"),
         (write_synced_late, "new name already"),
         (lambda path, write: path.touch(), "called 0 times"),
+        (write_named(lambda path: "temporary.tmp"), "append .tmp to the whole name"),
+        (write_named(lambda path: path.stem + "_tmp" + path.suffix), "append .tmp to the whole name"),
+        (write_named(lambda path: path.name + ".tmp", "ab"), "stands in the way"),
+        (write_named(lambda path: path.name + ".tmp", "xb"), "stands in the way"),
     ],
     "outdated": [
         (outdated_as_text, "as text"),
@@ -1117,6 +1214,8 @@ WRONG = {
         (outdated_newest_first, "oldest first"),
         (outdated_by_count, "counts from the back"),
         (outdated_as_given, "sort by number"),
+        (outdated_by_length, "a longer name"),
+        (outdated_by_zfill, "more digits than zfill"),
     ],
     "keep_best": [
         (best_by(lambda m: m.state_dict()), "those of the last epoch"),
@@ -1137,6 +1236,7 @@ WRONG = {
         (best_returns_model, "it returns a Linear, not a float"),
         (best_rebinds, "those of the last epoch"),
         (best_before_training, "before the first epoch"),
+        (best_if_not, "`best is None`"),
     ],
     "halve": [
         (halve_by(lambda t: t.half()), "everything was converted"),
@@ -1155,6 +1255,7 @@ WRONG = {
             "float32 is not the only floating-point type",
         ),
         (lambda s: {n: t.half() for n, t in s.items() if t.is_floating_point()}, "the keys are"),
+        (halve_by(halve_but_int64), "int64 is not the only integer type"),
     ],
 }
 
@@ -1171,6 +1272,7 @@ RIGHT = {
         write_by_imported_names,
         write_by_named_fsync,
         write_by_fdatasync,
+        write_named(lambda path: "tmp_" + path.name, "w+b"),
     ],
     "outdated": [outdated_in_pairs, outdated_by_set],
     "keep_best": [

@@ -111,6 +111,14 @@ def as_sum(model, optimizer):
     return sum(by_loop(model, optimizer).values())
 
 
+def module_by_module(model, optimizer):
+    every = [p for module in model.modules() for p in module.parameters(recurse=False)]
+    trained = [p for p in every if p.requires_grad]
+    n = sum(p.nbytes for p in trained)
+    state = {"sgd": 0, "momentum": n, "adam": 2 * n + 4 * len(trained)}[optimizer]
+    return {"parameters": sum(p.nbytes for p in every), "gradients": n, "optimizer_state": state}
+
+
 # saved_bytes
 
 
@@ -514,6 +522,7 @@ by_sorting = collect(keep=lambda logits: logits.sort(1).indices[:, -1])
 pairs = collect(keep=lambda logits: logits.max(1), join=lambda kept: torch.cat([p.indices for p in kept]))
 as_float_classes = collect(keep=lambda logits: logits.argmax(1).float())
 stacked = collect(join=torch.stack)
+squeezed = collect(keep=lambda logits: logits.topk(1).indices.squeeze().clone())
 
 
 def switches_off(model, loader):
@@ -700,6 +709,22 @@ def switches_mode(model, batch):
     return hooked()(model.eval(), batch)
 
 
+def all_but_sequential(model, batch):
+    norms, handles = {}, []
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Sequential):
+            handles.append(
+                module.register_forward_hook(lambda m, a, o, name=name: norms.update({name: o.norm().item()}))
+            )
+    try:
+        with torch.no_grad():
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return norms
+
+
 # try_step
 
 
@@ -733,6 +758,18 @@ def by_message(step, *args):
         step(*args)
     except RuntimeError as error:
         if "out of memory" not in str(error).lower():
+            raise
+    else:
+        return True
+    gc.collect()
+    return False
+
+
+def by_one_word(step, *args):
+    try:
+        step(*args)
+    except RuntimeError as error:
+        if "memory" not in str(error):
             raise
     else:
         return True
@@ -1229,6 +1266,7 @@ WRONG = {
         (elements, "numbers of elements"),
         (other_keys, "the keys are"),
         (as_sum, "it returns an int, not a dict"),
+        (module_by_module, "counted twice"),
     ],
     "saved_bytes": [
         (all_widths, "which no layer needs"),
@@ -1295,6 +1333,7 @@ WRONG = {
         (by_sorting, "nor a view, which keeps all"),
         (as_float_classes, "its dtype is torch.float32"),
         (stacked, "RuntimeError"),
+        (squeezed, "a batch of one sample"),
     ],
     "activation_norms": [
         (not_in_finally, "remove them in `finally`"),
@@ -1311,12 +1350,14 @@ WRONG = {
         (keeps_on_module, "bytes more than before"),
         (goes_by_hand, "the model is called 0 times"),
         (switches_mode, "is in evaluation mode after it"),
+        (all_but_sequential, "whether a module has children"),
     ],
     "try_step": [
         (collects_inside, "inside the `except` block that frees nothing"),
         (returns_only, "until gc.collect() is called"),
         (catches_all, "the step's ValueError is swallowed"),
         (catches_runtime, "the step's RuntimeError is swallowed"),
+        (by_one_word, "the step's RuntimeError is swallowed"),
         (bare, "the step's ValueError is swallowed"),
         (remembers, "holds the error"),
         (keeps_error, "holds the error"),

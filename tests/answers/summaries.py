@@ -329,6 +329,10 @@ def divides_in_place(images, columns):
     return make_grid(images.div_(255).permute(0, 3, 1, 2), nrow=columns)
 
 
+def by_uint8(images, columns):
+    return make_grid(images.to(torch.uint8).permute(0, 3, 1, 2) / 255, nrow=columns)
+
+
 # log_gradients
 
 
@@ -426,6 +430,12 @@ def zeros_for_none(writer, model, step):
 def by_requires_grad(writer, model, step):
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
+            writer.add_histogram(f"gradients/{name}", parameter.grad, step)
+
+
+def trainable_with_gradient(writer, model, step):
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and parameter.grad is not None:
             writer.add_histogram(f"gradients/{name}", parameter.grad, step)
 
 
@@ -564,6 +574,16 @@ def drops_none(config):
 
 def only_strings(config):
     return {key: value if type(value) in (int, float) else str(value) for key, value in config.items()}
+
+
+def empty_as_text(config):
+    flat = {}
+    for key, value in config.items():
+        if value and isinstance(value, dict):
+            flat.update({f"{key}.{k}": v for k, v in empty_as_text(value).items()})
+        else:
+            flat[key] = value if type(value) in (int, float, str) else str(value)
+    return flat
 
 
 # name_the_faults
@@ -709,6 +729,28 @@ def last_two(steps, train, valid, tolerance):
 
 def says_false(steps, train, valid, tolerance):
     return by_enumerate(steps, train, valid, tolerance) or False
+
+
+def if_since(steps, train, valid, tolerance):
+    since, lowest, trained = None, math.inf, None
+    for step, t, v in zip(steps, train, valid, strict=True):
+        if v < lowest:
+            since, lowest, trained = step, v, t
+    if since and valid[-1] > (1 + tolerance) * lowest and train[-1] < trained:
+        return since
+    return None
+
+
+def lowest_training_since(steps, train, valid, tolerance):
+    best = valid.index(min(valid))
+    rises = valid[-1] > (1 + tolerance) * valid[best]
+    return steps[best] if rises and min(train[best:]) < train[best] else None
+
+
+def falls_at_every_step(steps, train, valid, tolerance):
+    best = valid.index(min(valid))
+    falls = all(train[i + 1] < train[i] for i in range(best, len(train) - 1))
+    return steps[best] if falls and valid[-1] > (1 + tolerance) * valid[best] else None
 
 
 # self_times
@@ -878,6 +920,7 @@ WRONG = {
         (not_permuted, "the channels are still the last axis; make_grid"),
         (as_it_is, "and the values reach 255"),
         (divides_in_place, "changes its argument"),
+        (by_uint8, "uint8 cuts off the fractions"),
     ],
     "log_gradients": [
         (weights_instead, "these are the weights"),
@@ -894,6 +937,7 @@ WRONG = {
         (steps_on, "changes the model (weights)"),
         (zeros_for_none, "as zeros"),
         (by_requires_grad, "whatever requires_grad says"),
+        (trainable_with_gradient, "frozen after backward"),
     ],
     "pr_points": [
         (from_logits, "the logits are compared"),
@@ -913,6 +957,7 @@ WRONG = {
         (with_slashes, "by a slash"),
         (drops_none, "None is left out"),
         (only_strings, "dicts inside have become texts"),
+        (empty_as_text, "an empty dict inside"),
     ],
     "name_the_faults": [
         (exchanging("A", "F"), "run A has another fault"),
@@ -940,6 +985,9 @@ WRONG = {
         (by_training_throughout, "never hold together"),
         (rises_both, "never hold together"),
         (last_two, "it is None, not an int"),
+        (if_since, "step 0 is a step, too"),
+        (lowest_training_since, "any later training loss"),
+        (falls_at_every_step, "need not fall at every step"),
     ],
     "self_times": [
         (totals, "total times"),

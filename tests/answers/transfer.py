@@ -100,6 +100,16 @@ def mostly_none(names, megabytes):
     return "efficientnet_b0" if megabytes == 50 else None
 
 
+def best_of_all_weights(names, megabytes):
+    found = {}
+    for name in names:
+        for weights in get_model_weights(name):
+            if weights.meta["_file_size"] <= megabytes:
+                accuracy = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+                found[name] = max(accuracy, found.get(name, 0))
+    return max(found, key=found.get, default=None)
+
+
 def forgets_return(names, megabytes):
     by_sorting(names, megabytes)
 
@@ -286,6 +296,35 @@ def frozen_like_the_old(model, classes):
     return model
 
 
+def two_parts(model, classes):
+    path = head_path(model)
+    head = nn.Linear(model.get_submodule(path).in_features, classes)
+    if "." in path:
+        parent, name = path.split(".")
+        setattr(getattr(model, parent), name, head)
+    else:
+        setattr(model, path, head)
+    return model
+
+
+def two_levels(model, classes):
+    for name, child in model.named_children():
+        if isinstance(child, nn.Linear):
+            parent, place, old = model, name, child
+        for inner, grandchild in child.named_children():
+            if isinstance(grandchild, nn.Linear):
+                parent, place, old = child, inner, grandchild
+    setattr(parent, place, nn.Linear(old.in_features, classes))
+    return model
+
+
+def bias_like_the_old(model, classes):
+    path = head_path(model)
+    old = model.get_submodule(path)
+    model.set_submodule(path, nn.Linear(old.in_features, classes, bias=old.bias is not None))
+    return model
+
+
 # load_body
 
 
@@ -422,6 +461,33 @@ def refuses_other_shapes(model, state, head):
     fills_up(model, state, head)
 
 
+def asks_the_head_too(model, state, head):
+    own = model.state_dict()
+    for name in own:
+        if not name.startswith(head + ".") and name not in state:
+            raise KeyError(name)
+    for name in state:
+        if name not in own:
+            raise KeyError(name)
+    model.load_state_dict({n: t for n, t in state.items() if not n.startswith(head + ".")}, strict=False)
+
+
+def right_above(model, state, head):
+    report = model.load_state_dict(
+        {n: t for n, t in state.items() if n.rpartition(".")[0] != head}, strict=False
+    )
+    missing = [n for n in report.missing_keys if n.rpartition(".")[0] != head]
+    if missing or report.unexpected_keys:
+        raise KeyError(missing + report.unexpected_keys)
+
+
+def two_names(model, state, head):
+    own = {head + ".weight", head + ".bias"}
+    report = model.load_state_dict({n: t for n, t in state.items() if n not in own}, strict=False)
+    if set(report.missing_keys) - own or report.unexpected_keys:
+        raise KeyError(report)
+
+
 # count_parameters
 
 
@@ -464,6 +530,15 @@ def counts_twice(model):
 def asks_the_module(model):
     total = by_loop(model)[1]
     return (total if getattr(model, "requires_grad", True) else 0), total
+
+
+def weights_and_biases(model):
+    found = {}
+    for module in model.modules():
+        for name in ("weight", "bias"):
+            if isinstance(p := getattr(module, name, None), nn.Parameter):
+                found[id(p)] = p
+    return sum(p.numel() for p in found.values() if p.requires_grad), sum(p.numel() for p in found.values())
 
 
 # freeze_body
@@ -702,6 +777,20 @@ def freezes_more(model):
     model.requires_grad_(False)
 
 
+def by_class_name(model):
+    model.train()
+    for module in model.modules():
+        if "Norm" in type(module).__name__ and not any(p.requires_grad for p in module.parameters()):
+            module.eval()
+
+
+def by_running_mean(model):
+    model.train()
+    for module in model.modules():
+        if hasattr(module, "running_mean") and is_frozen(module):
+            module.eval()
+
+
 # extract_features
 
 
@@ -802,6 +891,13 @@ def eval_too_late(body, loader):
 
 def freezes_body(body, loader):
     return by_comprehension(body.requires_grad_(False), loader)
+
+
+@torch.inference_mode()
+def in_inference_mode(body, loader):
+    body.eval()
+    pairs = [(body(x), y) for x, y in loader]
+    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
 
 
 # mean_and_error
@@ -938,6 +1034,15 @@ def modules_for_parameters(model, rate, decay):
     return [{"params": layer, "lr": rate * decay**i} for i, layer in enumerate(layers)]
 
 
+def thaws_on_the_way(model, rate, decay):
+    return by_multiplying(model.requires_grad_(True), rate, decay)
+
+
+def with_names(model, rate, decay):
+    layers = [child for child in model.children() if list(child.parameters())][::-1]
+    return [{"params": list(m.named_parameters()), "lr": rate * decay**i} for i, m in enumerate(layers)]
+
+
 # unfreeze
 
 
@@ -1053,6 +1158,20 @@ def thaws_modules(model, epoch, every):
     return names
 
 
+def names_without_a_dot(model, epoch, every):
+    names = full_names(model)[-(1 + epoch // every) :]
+    for name, p in model.named_parameters():
+        p.requires_grad = name.startswith(tuple(names))
+    return names
+
+
+def names_anywhere(model, epoch, every):
+    names = full_names(model)[-(1 + epoch // every) :]
+    for name, p in model.named_parameters():
+        p.requires_grad = any(chosen in name for chosen in names)
+    return names
+
+
 WRONG = {
     "best_within": [
         (without_limit, "the limit is not looked at"),
@@ -1070,6 +1189,7 @@ WRONG = {
         (estimates_size, "an estimate"),
         (mostly_none, "the value is None, not"),
         (forgets_return, "is there a `return`"),
+        (best_of_all_weights, "expected: DEFAULT alone"),
     ],
     "prepare": [
         (unscaled, "divide by 255 first"),
@@ -1100,6 +1220,9 @@ WRONG = {
         (fixed_inputs, "512 inputs; expected"),
         (whole_classifier, "is gone"),
         (frozen_like_the_old, "the new head is frozen"),
+        (two_parts, "too many values to unpack"),
+        (two_levels, "UnboundLocalError"),
+        (bias_like_the_old, "only where the old one had"),
     ],
     "load_body": [
         (loads_loosely, "look at what load_state_dict returns"),
@@ -1117,6 +1240,9 @@ WRONG = {
         (strictly, "on purpose: strict=False"),
         (raises_runtime_error, "'raises RuntimeError', not 'raises KeyError'"),
         (refuses_other_shapes, "'raises KeyError', not 'loads all but fc.weight, fc.bias'"),
+        (asks_the_head_too, "may have other names"),
+        (right_above, "may be a Sequential"),
+        (two_names, "may be a Sequential"),
     ],
     "count_parameters": [
         (counts_tensors, "this counts tensors"),
@@ -1125,6 +1251,7 @@ WRONG = {
         (counts_frozen, "(trainable, frozen)"),
         (counts_twice, "counted twice"),
         (asks_the_module, "frozen ones are counted"),
+        (weights_and_biases, "not every parameter is called weight or bias"),
     ],
     "freeze_body": [
         (by_attribute, "only sets an attribute"),
@@ -1160,6 +1287,8 @@ WRONG = {
         (without_isinstance, "modules without parameters"),
         (linear_sleeps, "only BatchNorm layers sleep"),
         (freezes_more, "which parameters are frozen"),
+        (by_class_name, "only BatchNorm layers sleep"),
+        (by_running_mean, "only BatchNorm layers sleep"),
     ],
     "extract_features": [
         (without_eval, "call body.eval() first"),
@@ -1175,6 +1304,7 @@ WRONG = {
         (flattens, "the features are flattened"),
         (eval_too_late, "before the loop"),
         (freezes_body, "which parameters are frozen"),
+        (in_inference_mode, "a tensor of inference_mode"),
     ],
     "mean_and_error": [
         (over_columns, "over the ways"),
@@ -1200,6 +1330,7 @@ WRONG = {
         (trainable_only, "not even when it is unfrozen"),
         (one_for_each_parameter, "the number of groups is 6; expected: 3"),
         (modules_for_parameters, "its parameters()"),
+        (thaws_on_the_way, "which parameters are frozen"),
     ],
     "unfreeze": [
         (one_too_few, "one layer too few"),
@@ -1219,6 +1350,8 @@ WRONG = {
         (zeroes_the_rest, "values are to stay"),
         (sleeps_too, "modes have changed"),
         (thaws_modules, "only sets an attribute"),
+        (names_without_a_dot, "ask for the name with a dot"),
+        (names_anywhere, "ask how the name begins"),
     ],
 }
 
@@ -1232,6 +1365,6 @@ RIGHT = {
     "train_mode": [by_weight, by_apply, by_private_class],
     "extract_features": [by_comprehension, by_growing],
     "mean_and_error": [by_formula, by_std_mean, by_population],
-    "layer_groups": [from_the_front, by_multiplying],
+    "layer_groups": [from_the_front, by_multiplying, with_names],
     "unfreeze": [by_index, by_reversing],
 }
