@@ -120,6 +120,15 @@ def test_a_mutant_that_is_alike_counts_for_nothing_and_must_be_there(doubling: d
     assert "no such mutant passes\nstrict: return n + n → return n - n" in text
 
 
+def test_a_mutant_that_is_alike_without_a_gpu_may_be_refused_with_one(
+    doubling: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = {"strict": {"return n + n → return n - n": "without a GPU all is on the CPU"}}
+    for gpu in (True, False):
+        monkeypatch.setattr(mutation, "GPU", gpu)
+        assert mutation.report({"strict": doubling["strict"]}, alike)[1] == gpu
+
+
 def test_a_checker_that_ends_python_or_never_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mutation, "SECONDS", 2)
     for end, mark in ((lambda: os._exit(0), "crashed"), (lambda: sum(iter(int, 1)), "hung")):
