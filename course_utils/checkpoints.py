@@ -240,7 +240,7 @@ def restore_training(state: Mapping[str, Any], model: nn.Module, optimizer: Opti
 
 
 def _copied(state: Any) -> Any:
-    """Return a copy whose tensors are in the CPU's memory: a GPU may have no room."""
+    """Return a copy; the tensors in its dicts and lists go to the CPU's memory: a GPU may have no room."""
     if isinstance(state, torch.Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):

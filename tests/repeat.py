@@ -100,21 +100,20 @@ def run(surroundings: Surroundings, names: list[str]) -> str:
 def main() -> int:
     """Run what the command line asks for, and print the table; return 1 if anything failed."""
     parser = argparse.ArgumentParser(description="Run the notebooks in other surroundings.")
-    parser.add_argument("notebook", nargs="*", help="default: all of the course")
+    parser.add_argument("notebook", nargs="*", default=["notebooks"], help="default: all of the course")
     parser.add_argument("--only", choices=SURROUNDINGS, action="append", help="may be given again")
     arguments = parser.parse_args()
     for name in arguments.notebook:
-        tracked = subprocess.run(
-            ["git", "ls-files", "--error-unmatch", "--", name], cwd=ROOT, capture_output=True
-        )
-        if Path(name).is_absolute() or tracked.returncode:
+        if subprocess.run(
+            ["git", "cat-file", "-e", f"HEAD:{name}"], cwd=ROOT, capture_output=True
+        ).returncode:
             parser.error(
                 f"{name}: name a notebook from the root of the course, such as notebooks/01_tensors.ipynb, "
-                "that is committed."
+                "and commit it first."
             )
     said = {}
     for name in arguments.only or SURROUNDINGS:
-        said[name] = run(SURROUNDINGS[name], arguments.notebook or ["notebooks"])
+        said[name] = run(SURROUNDINGS[name], arguments.notebook)
         print(f"{name:<24}{said[name]}", flush=True)
     return int(any(text.startswith("FAILED") for text in said.values()))
 

@@ -142,4 +142,3 @@ def test_the_checkers_refuse_what_behaves_differently() -> None:
         [sys.executable, "tests/mutation.py"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-5000:]
-    print(run.stdout)  # with what is missed, though it is little enough

@@ -163,7 +163,7 @@ def _in_order(got: Any, state: dict, prefix: str) -> str | None:
         "the prefix `module.` is written into the function; expected: the argument": _rename(
             lambda n, p: n.removeprefix("module.")
         ),
-        "a prefix may have several parts, so the first alone is not it: ask startswith(prefix)": _rename(
+        "a prefix may have several parts: do not compare the first alone, ask startswith(prefix)": _rename(
             lambda n, p: n.removeprefix(p) if n.split(".")[0] + "." == p else n
         ),
         "the prefix goes again and again; expected: once": _rename(
@@ -280,7 +280,7 @@ def _two_layers() -> nn.Module:
         "as many numbers are not the same shape: compare the shapes": _copy_where(
             lambda own, other: own.numel() == other.numel()
         ),
-        "another dtype is no obstacle, for load_state_dict converts: ask the name and the shape": _copy_where(
+        "another dtype is no obstacle, load_state_dict converts: compare names and shapes only": _copy_where(
             lambda own, other: own.shape == other.shape and own.dtype == other.dtype
         ),
         "num_batches_tracked is not in missing_keys of a dictionary made by hand: compare the names": (
@@ -408,7 +408,7 @@ def _named(answer: Callable, a: Any, b: Any) -> Result:
     """differences(a, b)"""
     places, expected = answer(a, b), _places(a, b)
     if isinstance(places, list) and places != expected and Counter(places) == Counter(expected):
-        return Result(..., "the places are right, but not sorted")
+        return Result(..., "the places are right, but not sorted as texts: return sorted(places)")
     return Result(places)
 
 

@@ -441,7 +441,7 @@ def _about_batches(answer, lengths, batch_size, generator):
     elif len(set(orders)) <= len(got):
         why = "too few orders, as if the list were only rotated: torch.randperm draws from all orders"
     elif not plain:
-        why = "the batches are tensors, or hold them; expected: lists of ints, by .tolist()"
+        why = "the types are others; expected: lists of ints, as .tolist() makes them of a tensor or an array"
     else:
         why = None
     padding = sum(max(lengths[i] for i in b) * len(b) for b in got) - sum(lengths)

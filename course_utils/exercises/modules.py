@@ -67,8 +67,8 @@ def _scale(answer: type, start: float, logits: torch.Tensor) -> Result:
         wrong = "requires_grad=False freezes the parameter, so that it would never be trained: leave it out"
     elif not output.requires_grad:
         wrong = (
-            "the output does not hang on the parameter: divide by self.temperature itself, without .item(), "
-            ".data or .detach()"
+            "for autograd the output does not depend on the parameter: divide by self.temperature itself, "
+            "without .item(), .data, .detach() or no_grad()"
         )
     return Result(output.detach(), wrong)
 
@@ -305,7 +305,7 @@ def _chained(images: int, *layers: nn.Module, training: bool, largest: float = 1
         "softmax was applied twice: its result is no longer the probability": _predict(
             lambda z: _best(z.softmax(1))
         ),
-        "for one picture, squeeze() takes its dimension away, too: write squeeze(1)": _predict(
+        "for one picture, squeeze() takes its dimension away, too: write squeeze(1) or nothing": _predict(
             lambda z: (z.argmax(1), z.softmax(1).amax(1).squeeze())
         ),
         "that is the logarithm of the probability": _predict(

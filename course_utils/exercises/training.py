@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from course_utils.exercises.grading import Result, exercise
+from course_utils.exercises.grading import Result, exercise, left_off
 from course_utils.exercises.text import kind_of
 
 # 1. The order of the loop
@@ -229,9 +229,8 @@ def _moved(answer: Callable, parameters: list, velocities: list, lr: float, mome
         wrong = "it returns something; expected: the parameters change in place, and nothing is returned"
     elif any(v.requires_grad for v in velocities):
         wrong = "the velocities hang on a graph: compute under torch.no_grad()"
-    elif not torch.is_grad_enabled():
-        torch.set_grad_enabled(True)
-        wrong = "gradients stay off for all that follows: use `with torch.no_grad():`"
+    elif switched_off := left_off():
+        wrong = switched_off
     elif any(mine is not its for mine, its in zip(own, parameters, strict=True)):
         return Result(
             ...,
@@ -405,8 +404,8 @@ def _watched(answer: type, patience: int, values: list[float]) -> Result:
         expected = np.nanmin(values).item()
         if best != expected:
             return Result(found, f"best is {best:g} after the values so far; expected: {expected:g}")
-        _mark(model, 99)
-        stopping.restore(model)
+        parameters = list(model.parameters())
+        stopping.restore(_mark(model, 99))
         epoch = values.index(expected)
         for e in range(100):
             if e != epoch and _holds(model, e):
@@ -417,23 +416,23 @@ def _watched(answer: type, patience: int, values: list[float]) -> Result:
                 "restore gives back only a part of the model: state_dict() holds parameters and buffers, "
                 "such as BatchNorm's running statistics",
             )
-        parameters, fresh = list(model.parameters()), _mark(copy.deepcopy(model), 98)
-        stopping.restore(fresh)
-        if _holds(fresh, 98):
-            return Result(found, "restore changes another model than the one that it is given")
-        if not _holds(fresh, epoch):
-            return Result(
-                found, "restore works once: the second time the weights are others, so a copy is missing"
-            )
-        stopping.restore(model)
         if any(new is not old for new, old in zip(model.parameters(), parameters, strict=True)):
             return Result(
                 found,
                 "restore puts new parameters into the model, and the optimizer goes on with the old ones: "
                 "copy the values into those that are there, without assign=True",
             )
-        answer(patience).step(expected - 1, _mark(fresh, 97))
-        stopping.restore(model)
+        fresh = copy.deepcopy(model)
+        stopping.restore(_mark(model, 98))
+        if not _holds(model, epoch):
+            return Result(
+                found, "restore works once, and not a second time: keep a copy that nothing changes"
+            )
+        stopping.restore(_mark(fresh, 97))
+        if not _holds(fresh, epoch):
+            return Result(found, "restore changes another model than the one that it is given")
+        answer(patience).step(expected - 1, _mark(fresh, 96))
+        stopping.restore(_mark(model, 95))
         if not _holds(model, epoch):
             return Result(
                 found, "a second EarlyStopping changes what the first one has kept: keep it in `self`"

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import get_model_weights
 
-from course_utils.exercises.grading import Result, exercise
+from course_utils.exercises.grading import Result, exercise, left_off
 from course_utils.exercises.text import kind_of
 from course_utils.models import ResNet18
 
@@ -860,13 +860,12 @@ def _features(answer: Callable, body: nn.Module, loader: Iterable) -> Any:
     pair = isinstance(got, tuple) and len(got) == 2 and isinstance(got[0], torch.Tensor)
     if pair and got[0].requires_grad:
         wrong = "the features hang on a graph, which keeps every batch in memory: use torch.no_grad()"
-    elif pair and got[0].is_inference():
-        wrong = "no head can be trained on a tensor of inference_mode: use torch.no_grad()"
+    elif pair and any(isinstance(part, torch.Tensor) and part.is_inference() for part in got):
+        wrong = "a head cannot be trained on a tensor of inference_mode as it is: use torch.no_grad()"
     elif max(graphs) > 1:
         wrong = "until the end each batch keeps its graph in memory: use torch.no_grad() around the loop"
-    elif not torch.is_grad_enabled():
-        torch.set_grad_enabled(True)
-        wrong = "gradients stay off for all that follows: use `with torch.no_grad():`"
+    elif switched_off := left_off():
+        wrong = switched_off
     elif any(module.training for module in body.modules()):
         wrong = "the body is in training mode afterwards; expected: evaluation mode"
     return Result(got, wrong)

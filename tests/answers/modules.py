@@ -1268,7 +1268,7 @@ WRONG = {
         (WithoutSuper, "cannot assign parameters before Module.__init__() call"),
         (BareTensor, "neither a number nor a bare tensor"),
         (Multiplied, "it multiplies"),
-        (ByItem, "without .item(), .data or .detach()"),
+        (ByItem, "does not depend on the parameter"),
         (WithoutReturn, "is there a `return`"),
         (InPlace, "changes its argument `logits` in place"),
         (InPlaceOnTheGraph, "why       it changes its argument `logits` in place"),

@@ -557,6 +557,21 @@ class Assigns(Stopping):
         model.load_state_dict(copy.deepcopy(self.state), assign=True)
 
 
+class RestoresOnce(Stopping):
+    def restore(self, model):
+        if self.state is not None:
+            super().restore(model)
+            self.state = None
+
+
+class SharesMemory(Stopping):
+    def restore(self, model):
+        for name, parameter in model.named_parameters():
+            parameter.data = self.state[name]
+        for name, buffer in model.named_buffers():
+            buffer.data = self.state[name]
+
+
 class RestoresInStep(Stopping):
     def step(self, value, model):
         stop = super().step(value, model)
@@ -1204,6 +1219,8 @@ WRONG = {
         (InTheClass, "a second EarlyStopping"),
         (KnowsItsModel, "another model"),
         (Assigns, "assign=True"),
+        (RestoresOnce, "works once"),
+        (SharesMemory, "a copy that nothing changes"),
     ],
     "prior_bias": [
         (shares, "these are the shares"),
