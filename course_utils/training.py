@@ -42,6 +42,7 @@ def train_one_epoch(
     amp_dtype: torch.dtype | None = None,
     scaler: torch.amp.GradScaler | None = None,
     progress: str | None = None,
+    bar: tqdm | None = None,
 ) -> tuple[float, float]:
     """Train once over all batches; return the mean loss per sample and the accuracy, as seen on the way.
 
@@ -56,6 +57,7 @@ def train_one_epoch(
         max_norm: gradients with a larger norm are scaled down to it.
         amp_dtype: torch.bfloat16 or torch.float16 for mixed precision; float16 needs a scaler.
         progress: the name of a progress bar, and of this epoch in errors; None for no bar.
+        bar: an open bar to draw in, in place of a new one.
 
     Returns:
         loss and accuracy; the accuracy is NaN if the targets are no class indices.
@@ -86,7 +88,7 @@ def train_one_epoch(
 
     optimizer.zero_grad()
     waiting = samples = 0  # batches and samples since the last step
-    batches = _Pass(model, loader, loss_fn, amp_dtype, progress)
+    batches = _Pass(model, loader, loss_fn, amp_dtype, progress, bar)
     for loss, size in batches:
         waiting, samples = waiting + 1, samples + size
         if waiting > 1:  # the gradient is at any time that of the mean over the samples so far
@@ -110,13 +112,14 @@ def evaluate(
     *,
     amp_dtype: torch.dtype | None = None,
     progress: str | None = None,
+    bar: tqdm | None = None,
 ) -> tuple[float, float]:
     """Return the mean loss per sample and the accuracy, in evaluation mode and without gradients.
 
     Every module is left in the mode in which it was. Arguments, results and errors are those of
     `train_one_epoch`.
     """
-    batches = _Pass(model, loader, loss_fn, amp_dtype, progress)
+    batches = _Pass(model, loader, loss_fn, amp_dtype, progress, bar)
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -171,7 +174,7 @@ def fit(
         raise ValueError(f"{scheduler_each=}: choose 'epoch' or 'batch', for ReduceLROnPlateau 'epoch'.")
     history = History() if history is None else history
     history.interrupted = False
-    with StopButton() as stop:
+    with StopButton() as stop, _open_bar("") as bar:  # one for all: a notebook hides what follows 50 outputs
         while len(history) < epochs and not (early_stopping and early_stopping.stopped):
             epoch, start = len(history) + 1, time.perf_counter()
             groups = copy.deepcopy(optimizer.state_dict()["param_groups"])  # with what a scheduler sets
@@ -188,6 +191,7 @@ def fit(
                     amp_dtype=amp_dtype,
                     scaler=scaler,
                     progress=f"epoch {epoch}/{epochs}",
+                    bar=bar,
                 )
                 valid = evaluate(
                     model,
@@ -195,9 +199,11 @@ def fit(
                     loss_fn,
                     amp_dtype=amp_dtype,
                     progress=f"epoch {epoch}/{epochs}, validation",
+                    bar=bar,
                 )
             except Stopped:
                 history.interrupted = True
+                bar.clear()
                 if scheduler:
                     scheduler.load_state_dict(schedule)
                     for group, before in zip(optimizer.param_groups, groups, strict=True):
@@ -212,6 +218,7 @@ def fit(
                 scheduler.step()
             if early_stopping:
                 early_stopping.step(valid[0], model)
+            bar.clear()
             if after_epoch:
                 after_epoch(history)
     for loader in (train_loader, valid_loader) if stop.pressed else ():
@@ -229,6 +236,7 @@ class _Pass:
     loss_fn: Loss
     amp_dtype: torch.dtype | None
     progress: str | None
+    bar: tqdm | None
     loss: float = 0.0
     right: torch.Tensor | float = 0  # a tensor: read at the end only, since reading waits for the GPU
     samples: int = 0
@@ -240,12 +248,13 @@ class _Pass:
         autocast = contextlib.nullcontext()  # leaves an autocast around this pass as it is
         if self.amp_dtype is not None:
             autocast = torch.autocast(device.type, self.amp_dtype)
-        quiet = self.progress is None or bool(os.environ.get("TQDM_DISABLE"))  # notebooks' tqdm ignores it
-        delay = 0 if self.model.training else 1  # seconds: no bar for a quick validation
         where = self.progress or "the epoch"
         total = operator.length_hint(self.loader) or None
         # The loader is not given to tqdm, which may begin it twice: that would draw two orders.
-        with tqdm(desc=self.progress, total=total, leave=False, disable=quiet, delay=delay) as bar:
+        with _open_bar(self.progress) if self.bar is None else contextlib.nullcontext(self.bar) as bar:
+            bar.set_description(self.progress, refresh=False)
+            bar.reset(total)
+            bar.total = total
             for batch, pair in enumerate(self.loader, start=1):
                 inputs, targets = (tensor.to(device, non_blocking=True) for tensor in pair)
                 with autocast:
@@ -262,7 +271,7 @@ class _Pass:
                 self.answers += targets.numel()
                 classes = not targets.is_floating_point() and logits.ndim == targets.ndim + 1
                 self.right = self.right + ((logits.argmax(1) == targets).sum() if classes else math.nan)
-                if not quiet:
+                if not bar.disable:
                     bar.set_postfix(loss=f"{self.loss / self.samples:.4f}", refresh=False)
                 bar.update()
                 yield loss, len(targets)
@@ -275,6 +284,12 @@ class _Pass:
     def means(self) -> tuple[float, float]:
         """The mean loss per sample and the accuracy."""
         return self.loss / self.samples, float(self.right) / self.answers
+
+
+def _open_bar(name: str | None) -> tqdm:
+    """A progress bar; without a name, or where TQDM_DISABLE is set, one that draws nothing."""
+    quiet = name is None or bool(os.environ.get("TQDM_DISABLE"))  # which notebooks' tqdm ignores
+    return tqdm(desc=name, leave=False, disable=quiet)
 
 
 def _refuse_other_means(loss_fn: Loss) -> None:

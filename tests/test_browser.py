@@ -211,6 +211,7 @@ def test_chapter_runs(page, address, path):
     page.on("request", lambda request: requests.append(request.url))
     panel = run_all(page, address, path)
     shoot_all(page, panel, path.stem)  # and so scrolls over all of it
+    assert panel.locator(".jp-TrimmedOutputs").count() == 0  # "Show more outputs" hides what comes last
     pictures = panel.locator("img")
     assert pictures.count() > 0
     assert pictures.evaluate_all(BROKEN) == []

@@ -1,6 +1,7 @@
 """Training: equal to the bare loop, to the big batch, and to itself after a stop; clear where it refuses."""
 
 import functools
+import io
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+from tqdm import tqdm
 
 from course_utils.training import EarlyStopping, History, evaluate, fit, train_one_epoch
 
@@ -50,6 +52,28 @@ class Batches(list):
     def __init__(self, sizes: list[int], dtype: torch.dtype = torch.float64) -> None:
         inputs, targets = data(sum(sizes), dtype).tensors
         super().__init__(zip(inputs.split(sizes), targets.split(sizes), strict=True))
+
+
+# What is drawn
+
+
+def test_a_run_draws_one_bar_which_is_closed_at_its_end(monkeypatch):
+    bars, names = [], []
+
+    class Bar(tqdm):
+        def __init__(self, **options):
+            super().__init__(**options | {"file": io.StringIO(), "disable": False})
+            bars.append(self)
+
+        def set_description(self, desc=None, refresh=True):
+            names.append(desc)
+            super().set_description(desc, refresh)
+
+    monkeypatch.setattr("course_utils.training.tqdm", Bar)
+    run(epochs=2)
+    assert names == ["epoch 1/2", "epoch 1/2, validation", "epoch 2/2", "epoch 2/2, validation"]
+    assert (len(bars), bars[0].n, bars[0].total) == (1, 4, 4)  # the last validation's batches
+    assert bars[0] not in Bar._instances
 
 
 # What is computed
