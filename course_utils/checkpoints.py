@@ -50,6 +50,7 @@ def save_checkpoint(path: str | Path, state: Mapping[str, Any]) -> None:
         try:
             torch.save(dict(state), file)
             size = file.tell()
+            file.flush()  # before it is opened a second time
             torch.load(temporary, map_location="cpu", mmap=True, weights_only=True)  # reads no tensor
         except Exception as error:
             for trouble in (error, error.__context__):  # torch hides the error of a full disk
