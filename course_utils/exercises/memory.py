@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from course_utils.exercises.compare import difference
 from course_utils.exercises.grading import Result, exercise
+from course_utils.exercises.modules import _Chain
 from course_utils.exercises.text import kind_of, show
 from course_utils.memory import MemoryMeter
 
@@ -464,20 +465,6 @@ class _Broken(Exception):
     """What a model raises in the midst of a forward pass."""
 
 
-class _Whole(nn.Module):
-    """Calls its parts in turn, and is no nn.Sequential."""
-
-    def __init__(self, **parts: nn.Module) -> None:
-        super().__init__()
-        for name, part in parts.items():
-            self.add_module(name, part)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for part in self.children():
-            x = part(x)
-        return x
-
-
 class _Breaks(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         raise _Broken
@@ -494,7 +481,7 @@ def _normed(answer: Callable, widths: list[int], samples: int, breaks: bool) -> 
     """activation_norms(model, batch)"""
     body = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]
     end = {"broken": _Breaks()} if breaks else {"head": nn.Linear(widths[-1], 3)}
-    whole = _Whole(body=nn.Sequential(*body), **end)
+    whole = _Chain(body=nn.Sequential(*body), **end)
     model = _numbers(whole if body else nn.Linear(*widths, 3))
     batch, _ = _data(samples, widths[0], classes=3)
     watch, raised, got = _Watch(model, batch), False, None
